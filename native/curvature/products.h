@@ -1,0 +1,43 @@
+// The products: which graph computes each quantity, for one batch. Scales are in the row weights (1/n for means).
+#pragma once
+
+#include <vector>
+
+#include "graph/program.h"
+
+namespace palimpsest {
+
+enum class Quantity : uint8_t {
+  evaluate,           // rows: logits [B, K]
+  jvp,                // rows: J v [B, K]                                   reads tangents
+  evaluate_jvp,       // rows: logits, J v                                   reads tangents
+  vjp,                // sums: J^T u                                         reads the cotangent input
+  loss,               // rows: logits, per-example loss times weight [B, 1]  reads target, weight
+  gradient,           // sums: J^T (weight loss'(f)); rows: as loss
+  ggn_product,        // sums: J^T (weight H_loss) J v                       reads tangents, weight (target too)
+  hessian_product,    // sums: d/dt gradient(p + t v)                        reads tangents, target, weight
+  gradient_squares,   // sums: sum_b (J_b^T u_b)^2, u the cotangent input: per-example squares (quick rule, else refused)
+  linear_gradient,    // sums: J^T (weight (f + J v - target)), rows: f + J v, residual [B, K]: the tangent model's gradient
+};
+
+enum class Loss : uint8_t {
+  cross_entropy,   // -sum_k target_k log softmax(f)_k
+  squared_error,   // 1/2 |f - target|^2
+};
+
+struct ProductOptions {
+  Quantity quantity = Quantity::evaluate;
+  Loss loss = Loss::cross_entropy;
+  int64_t batch = 1;
+  bool training = false;
+  std::vector<bool> parameters;  // which parameters are differentiated; empty = all
+};
+
+// The graph of a quantity; throws ERR_UNSUPPORTED where it cannot be had.
+ProgramDescription product_graph(const Network& network, const ProductOptions& options);
+
+// Parameters whose per-example squares have no quick rule (several uses, tied, or a row without one): these need
+// gradient_squares example by example (batch 1, vjp, squared).
+std::vector<int32_t> parameters_without_quick_squares(const Network& network);
+
+}  // namespace palimpsest
