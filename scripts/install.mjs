@@ -1,0 +1,97 @@
+// Builds the addon: with CMake where there is one, else with node-gyp (portable kernels). Downloads nothing under CMake.
+//
+// Environment: PALIMPSEST_BUILD=cmake|gyp forces one of them; PALIMPSEST_WERROR=1 makes warnings errors (CI);
+// PALIMPSEST_ONEDNN=AUTO|ON|OFF is CMake's option of that name.
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const addon = join(root, 'build', 'Release', 'palimpsest.node')
+const cmakeNeeded = [3, 25]
+
+const say = (line) => console.log(`palimpsest: ${line}`)
+
+function fail(...lines) {
+  for (const line of lines) console.error(`palimpsest: ${line}`)
+  process.exit(1)
+}
+
+/** Runs a command in the package's folder; its output, and whether it ended well. */
+function run(command, args, { quiet = false } = {}) {
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
+    cwd: root,
+    stdio: quiet ? 'pipe' : 'inherit',
+    encoding: 'utf8',
+  })
+  return { ok: status === 0, missing: error?.code === 'ENOENT', output: `${stdout ?? ''}${stderr ?? ''}` }
+}
+
+/** Why CMake cannot be used, or undefined where it can. */
+function noCMake() {
+  const found = run('cmake', ['--version'], { quiet: true })
+  if (!found.ok) return 'CMake was not found'
+  const [, major, minor] = /version (\d+)\.(\d+)/.exec(found.output)?.map(Number) ?? []
+  const enough = major > cmakeNeeded[0] || (major === cmakeNeeded[0] && minor >= cmakeNeeded[1])
+  return enough ? undefined : `CMake ${major}.${minor} is older than ${cmakeNeeded.join('.')}`
+}
+
+/** package.json's binary.napi_versions makes cmake-js use node-api-headers: no Node headers are fetched. */
+function buildWithCMake() {
+  const require = createRequire(import.meta.url)
+  const program = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
+  const options = [
+    `--CDPALIMPSEST_WERROR=${process.env.PALIMPSEST_WERROR === '1' ? 'ON' : 'OFF'}`,
+    `--CDPALIMPSEST_ONEDNN=${process.env.PALIMPSEST_ONEDNN ?? 'AUTO'}`,
+  ]
+  const cmakeJs = (verb, ...more) =>
+    run(process.execPath, [program, verb, '--log-level', 'error', ...options, ...more], { quiet: verb !== 'build' })
+
+  let configured = cmakeJs('configure')
+  // A build folder that was moved, or that another generator made, is started afresh.
+  if (!configured.ok && /is different than the directory|Does not match the generator/.test(configured.output)) {
+    configured = cmakeJs('reconfigure')
+  }
+  if (!configured.ok) fail('cmake could not configure the build:', ...configured.output.trimEnd().split('\n'))
+  // Configuring says a lot; what a user needs of it are our own lines.
+  for (const line of configured.output.split('\n')) {
+    if (/palimpsest: /.test(line)) say(line.replace(/.*palimpsest: /, ''))
+  }
+  return cmakeJs('build', '--parallel', String(availableParallelism())).ok
+}
+
+/** node-gyp as npm brings it, with Node's own headers where they are installed beside it. */
+function buildWithGyp() {
+  const bundled = process.env.npm_config_node_gyp
+  const [command, first] = bundled ? [process.execPath, [bundled]] : ['node-gyp', []]
+  const beside = dirname(dirname(process.execPath))
+  const headers = existsSync(join(beside, 'include', 'node', 'common.gypi')) ? [`--nodedir=${beside}`] : []
+  const jobs = `--jobs=${availableParallelism()}`
+  const built = run(command, [...first, 'rebuild', '--loglevel=warn', jobs, ...headers])
+  if (built.missing) fail('neither CMake nor node-gyp was found: apt-get install cmake g++ (Debian, Ubuntu)')
+  return built.ok
+}
+
+const forced = process.env.PALIMPSEST_BUILD
+if (![undefined, '', 'cmake', 'gyp'].includes(forced)) {
+  fail(`expected 'cmake' or 'gyp' for PALIMPSEST_BUILD, got '${forced}'`)
+}
+const reason = forced === 'gyp' ? 'PALIMPSEST_BUILD=gyp' : noCMake()
+if (reason !== undefined && forced === 'cmake') fail(`PALIMPSEST_BUILD=cmake, but ${reason}`)
+if (reason !== undefined) {
+  say(`${reason}: building with node-gyp, portable kernels only, which are slower.`)
+  say('For the quick ones: apt-get install cmake g++ libdnnl-dev (Debian, Ubuntu), then npm rebuild palimpsest')
+}
+
+if (!(reason === undefined ? buildWithCMake() : buildWithGyp())) {
+  fail(
+    'the addon could not be built; what the compiler said is above.',
+    'Needed: a C++20 compiler (g++ 12 or clang 14 and later) and CMake 3.25. Debian: apt-get install cmake g++',
+  )
+}
+const loaded = run(process.execPath, ['-e', `require(${JSON.stringify(addon)})`], { quiet: true })
+if (!loaded.ok) fail(`${addon} was built but does not load:`, ...loaded.output.trimEnd().split('\n'))
+say('the addon is built and loads')
