@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <string>
 
@@ -15,9 +16,13 @@ constexpr double kHalfLogTwoPi = 0.91893853320467274178;
 constexpr double kSqrtHalfPi = 1.25331413731550025121;
 constexpr double kSqrtHalf = 0.70710678118654752440;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kExactFrom = 1e-290;  // the rounding of a smaller product is not a double itself
 
 void require(bool holds, const char* expected, double value) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, std::string(expected) + ", got " + std::to_string(value));
+  if (holds) return;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.17g", value);
+  throw Error(ErrorCode::invalid_argument, std::string(expected) + ", got " + text);
 }
 
 void require_epsilon(double epsilon) {
@@ -137,12 +142,14 @@ double distance_of(double epsilon, double delta) {
 double nats_of(double distance) {
   require_distance(distance);
   const double nats = 0.5 * distance * distance;
+  if (nats < kExactFrom) return distance > 0 ? kExactFrom : 0;
   return std::fma(distance, distance, -2.0 * nats) > 0 ? std::nextafter(nats, kInfinity) : nats;
 }
 
 double distance_of_nats(double nats) {
   require_nats(nats);
   const double distance = std::sqrt(2.0 * nats);
+  if (nats < kExactFrom) return std::nextafter(distance, 0.0);
   return std::fma(distance, distance, -2.0 * nats) > 0 ? std::nextafter(distance, 0.0) : distance;
 }
 

@@ -14,7 +14,7 @@ double log_delta(double epsilon, double distance);
 // A bound on the error of log_delta where it returned `value`.
 double log_delta_error(double value);
 
-// delta itself, in [0, 1], rounded up (0 below the smallest double only where D = 0 or delta underflows).
+// delta itself, in [0, 1], rounded up: 0 only where D = 0 or ln delta < -1e299.
 double delta_of(double epsilon, double distance);
 
 // The least epsilon >= 0 with delta(epsilon; D) <= delta, rounded up; delta in (0, 1).
