@@ -1,0 +1,276 @@
+// The native surface: the only file that loads the addon, and the types of everything the addon offers.
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { PalimpsestError } from './errors.js'
+import type { NetworkDescription } from './network.js'
+
+export type DType = 'float32' | 'float64'
+export type FloatArray = Float32Array | Float64Array
+export type Loss = 'crossEntropy' | 'squaredError'
+
+/** What a program computes; native/curvature/products.h says which inputs each reads and what it yields. */
+export type Quantity =
+  | 'evaluate'
+  | 'jvp'
+  | 'evaluateJvp'
+  | 'vjp'
+  | 'loss'
+  | 'gradient'
+  | 'ggnProduct'
+  | 'hessianProduct'
+  | 'gradientSquares'
+  | 'linearGradient'
+
+export interface DeviceInfo {
+  /** What `device` options take: 'cpu'. */
+  name: string
+  available: boolean
+  /** Instruction set, libraries and threads where available, else why not and what to do. */
+  description: string
+}
+
+interface Disposable {
+  /** Lets go of the native memory once no queued step needs it. Idempotent; later use is ERR_DISPOSED. */
+  dispose(): void
+  readonly disposed: boolean
+}
+
+export interface LayoutEntry {
+  name: string
+  /** ONNX's layout. */
+  shape: number[]
+  /** First element in the flat vector, and how many. */
+  offset: number
+  size: number
+}
+
+export interface NativeNetwork extends Disposable {
+  readonly device: string
+  readonly inputShape: number[]
+  readonly classes: number
+  readonly layout: LayoutEntry[]
+  /** Elements of the flat vector, padding included. */
+  readonly vectorLength: number
+  readonly constants: { name: string; shape: number[] }[]
+  /** By position in `constants`; running statistics are constants that training changes. */
+  getConstant(index: number): Promise<Float32Array>
+  setConstant(index: number, data: Float32Array): Promise<void>
+  /** Parameters whose per-example squares need a batch of one and a squared vjp. */
+  parametersWithoutQuickSquares(): Promise<string[]>
+}
+
+/**
+ * A parameter-space vector. Its steps are queued in call order; promises settle when the step is done. Arrays given are
+ * copied before the call returns. Operands must have the same layout (names and shapes), not the same network.
+ */
+export interface NativeVector extends Disposable {
+  readonly device: string
+  readonly dtype: DType
+  readonly layout: LayoutEntry[]
+  readonly bytes: number
+  /** Values of one parameter, in the vector's type. Synchronous: waits for steps already queued that write this vector. */
+  get(name: string): FloatArray
+  /** The flat vector, padding (zeros) included, read after the steps queued so far. */
+  read(): Promise<FloatArray>
+  set(name: string, values: FloatArray): Promise<void>
+  /** The flat vector, `vectorLength` elements; what lies in the padding is ignored. */
+  write(values: FloatArray): Promise<void>
+  fill(value: number): Promise<void>
+  /** this = x, converted to this vector's type. */
+  copyFrom(x: NativeVector): Promise<void>
+  /** <this, x>, summed in float64; over one parameter where a name is given. */
+  dot(x: NativeVector, name?: string): Promise<number>
+  /** this += alpha x */
+  axpy(alpha: number, x: NativeVector): Promise<void>
+  /** this *= alpha */
+  scale(alpha: number): Promise<void>
+  /** this += alpha a * b, element by element; all of one type. */
+  addProduct(alpha: number, a: NativeVector, b: NativeVector): Promise<void>
+  /** this = weights after one step of SGD; velocity is changed too. All of one type. */
+  sgdStep(step: SgdStep, gradient: NativeVector, velocity: NativeVector): Promise<void>
+}
+
+/** PyTorch's SGD: g += weightDecay w; v = momentum v + g; w -= rate (nesterov ? g + momentum v : v). */
+export interface SgdStep {
+  rate: number
+  momentum?: number
+  weightDecay?: number
+  nesterov?: boolean
+}
+
+/** How rows of a store become inputs: value * scale[c] + shift[c]; one scale and shift for all, or one a channel. */
+export interface GatherSpec {
+  /** Of a row; height = width = 1 for vectors. */
+  channels: number
+  height: number
+  width: number
+  /** Zero border, after normalisation, that crops may reach into. */
+  pad: number
+  scale: Float32Array
+  shift: Float32Array
+}
+
+/** Inputs gathered from a store on the backend's thread, right before the step. */
+export interface RowSource {
+  store: NativeRows
+  gather: GatherSpec
+  /** Rows of the store. */
+  indices: Int32Array
+  /** 1 flips a row left to right. */
+  flips?: Uint8Array
+  /** dy, dx for each row, 0 to 2 pad; the centre where left out. */
+  crops?: Int32Array
+}
+
+/** Rows of a dataset as they came, in native memory. */
+export interface NativeRows extends Disposable {
+  readonly type: 'uint8' | 'float32'
+  /** Values in a row. */
+  readonly width: number
+  /** Whole rows appended so far. */
+  readonly size: number
+  readonly bytes: number
+  /** Values of this store's type, in pieces of any length. Infinite or NaN values are refused, naming the row. */
+  append(values: Uint8Array | Float32Array): void
+  /** Ends appending; what was appended must be whole rows. Only then rows can be read and gathered. */
+  seal(): void
+  row(index: number): Uint8Array | Float32Array
+  /** The bytes of a row into `target` (at its start); returns how many. */
+  copyRow(index: number, target: Uint8Array): number
+}
+
+/** Batch-sized arrays; the first `rows` rows count, the padded tail repeats the first row with weight and cotangent 0. */
+export interface ProgramInputs {
+  /** Valid rows, 1 to `batch`; all of them in training mode. */
+  rows: number
+  /** [rows, ...inputShape], or where to gather them. */
+  inputs: FloatArray | RowSource
+  /** [rows, K] */
+  targets?: FloatArray
+  /** [rows], or one weight for all of them. */
+  weights?: FloatArray | number
+  /** [rows, K] */
+  cotangents?: FloatArray
+  parameters: NativeVector
+}
+
+export interface ProgramResults {
+  tangents?: NativeVector
+  /** Where sums over the batch go; parameters that are not differentiated keep what they had. */
+  sums?: NativeVector
+  /** Add to `sums` (true) or overwrite them (default). */
+  accumulate?: boolean
+  /** Whether the plain outputs come back (default true); without them the promise gives []. */
+  outputs?: boolean
+}
+
+export interface NativeProgram extends Disposable {
+  readonly batch: number
+  readonly dtype: DType
+  readonly quantity: Quantity
+  /** Shapes of the plain outputs; the first axis of those that are rows is `batch`. */
+  readonly outputShapes: number[][]
+  /** Memory of the program itself and of its input and output buffers. */
+  readonly arenaBytes: number
+  readonly bufferBytes: number
+  readonly constantBytes: number
+  /** Of one run. */
+  readonly flops: number
+  readonly bytes: number
+  readonly steps: number
+  /** Plain outputs, [rows, ...] each, in the program's type. Calls may be queued before earlier ones are done. */
+  run(call: ProgramInputs & ProgramResults): Promise<FloatArray[]>
+  /** Runs what does not depend on tangents and keeps it, inputs and parameters too, until the next run or hold. */
+  hold(call: ProgramInputs): Promise<void>
+  /** Runs the rest on what `hold` kept. */
+  apply(call: ProgramResults): Promise<FloatArray[]>
+}
+
+export interface ProgramOptions {
+  quantity: Quantity
+  /** Rows of a batch. */
+  batch: number
+  loss?: Loss
+  dtype?: DType
+  /** Batch normalisation with the batch's statistics. */
+  training?: boolean
+  /** Names of the parameters that are differentiated; all where left out. */
+  parameters?: readonly string[]
+}
+
+export interface Native {
+  version(): string
+  /** The class of every error the addon throws or rejects with: called as `new errorClass(code, message)`. */
+  setErrorClass(errorClass: new (code: never, message: string) => Error): void
+  devices(): DeviceInfo[]
+  Network: new (description: NetworkDescription, device: string) => NativeNetwork
+  /** Zeros with the layout of `like`, but for the values given by name. */
+  Vector: new (
+    like: NativeNetwork | NativeVector,
+    dtype: DType,
+    values?: Readonly<Record<string, FloatArray>>,
+  ) => NativeVector
+  Rows: new (type: 'uint8' | 'float32', width: number, expectedRows?: number) => NativeRows
+  createProgram(network: NativeNetwork, options: ProgramOptions): Promise<NativeProgram>
+  /** Bytes that createProgram would allocate for the arena. */
+  plannedBytes(network: NativeNetwork, options: ProgramOptions): Promise<number>
+}
+
+const addonPath = fileURLToPath(new URL('../build/Release/palimpsest.node', import.meta.url))
+
+/** What a failed load most likely means, and the cure of it. */
+function loadHints(message: string): string[] {
+  const here = `${process.platform}-${process.arch}, Node ${process.versions.node}`
+  if (!existsSync(addonPath)) {
+    return [
+      'It has not been built: install scripts may be off (npm install --ignore-scripts, or allowScripts).',
+      'Build it: npm rebuild palimpsest   (in a clone: npm run build:native); needs a C++20 compiler.',
+    ]
+  }
+  if (/libdnnl|libgomp|cannot open shared object/.test(message)) {
+    return [
+      'A library it was built with is missing: apt-get install libdnnl2 libgomp1 (Debian, Ubuntu),',
+      'or build it again for what this machine has: npm rebuild palimpsest',
+    ]
+  }
+  if (/GLIBC|GLIBCXX|CXXABI|musl/.test(message)) {
+    return [
+      'It was built on a system with a newer C or C++ library than this one.',
+      'Build it on this machine or in this image: npm rebuild palimpsest',
+    ]
+  }
+  if (/invalid ELF|wrong architecture|not a valid Win32|mach-o/i.test(message)) {
+    return [
+      `It was built for another platform; this is ${here}. node_modules was copied here?`,
+      'Build it here: npm rebuild palimpsest',
+    ]
+  }
+  return [`This is ${here}. Build it again: npm rebuild palimpsest`]
+}
+
+function load(): Native {
+  const require = createRequire(import.meta.url)
+  let addon: Native
+  try {
+    addon = require(addonPath) as Native
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause)
+    const lines = [`the native addon could not be loaded: ${message.split('\n')[0]}`, ...loadHints(message)]
+    throw new PalimpsestError('ERR_ADDON', lines.join('\n  '), { cause })
+  }
+  addon.setErrorClass(PalimpsestError)
+  return addon
+}
+
+let loaded: Native | undefined
+
+/** The addon, loaded at first use. Throws ERR_ADDON with cause and cure where it cannot be. */
+export function native(): Native {
+  return (loaded ??= load())
+}
+
+/** Memory of this process in bytes: resident now, and the most it has been. */
+export function memory(): { rss: number; peak: number } {
+  return { rss: process.memoryUsage.rss(), peak: process.resourceUsage().maxRSS * 1024 }
+}
