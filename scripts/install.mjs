@@ -60,7 +60,7 @@ function buildWithCMake() {
   for (const line of configured.output.split('\n')) {
     if (/palimpsest: /.test(line)) say(line.replace(/.*palimpsest: /, ''))
   }
-  return cmakeJs('build', '--parallel', String(availableParallelism())).ok
+  return cmakeJs('build', '--target', 'palimpsest_addon', '--parallel', String(availableParallelism())).ok
 }
 
 /** node-gyp as npm brings it, with Node's own headers where they are installed beside it. */
