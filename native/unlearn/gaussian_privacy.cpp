@@ -33,7 +33,9 @@ void require_distance(double distance) {
   require(std::isfinite(distance) && distance >= 0, "expected a finite distance D >= 0", distance);
 }
 
-void require_delta(double delta) { require(delta > 0 && delta < 1, "expected delta between 0 and 1 (exclusive)", delta); }
+void require_delta(double delta) {
+  require(delta > 0 && delta < 1, "expected delta between 0 and 1 (exclusive)", delta);
+}
 
 void require_nats(double nats) { require(std::isfinite(nats) && nats >= 0, "expected finite nats >= 0", nats); }
 
