@@ -32,7 +32,7 @@ export function clangFormat(mode) {
   const files = ['native', 'cuda', join('test', 'native')]
     .filter((folder) => existsSync(join(root, folder)))
     .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((file) => join(folder, file)))
-    .filter((file) => /\.(h|cpp|cuh?)$/.test(file))
+    .filter((file) => /\.(h|cpp|inc|cuh?)$/.test(file))
   return run(program, mode === '--write' ? ['-i', ...files] : ['--dry-run', '-Werror', ...files]).status === 0
 }
 
