@@ -33,7 +33,11 @@ export function clangFormat(mode) {
     .filter((folder) => existsSync(join(root, folder)))
     .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((file) => join(folder, file)))
     .filter((file) => /\.(h|cpp|inc|cuh?)$/.test(file))
-  return run(program, mode === '--write' ? ['-i', ...files] : ['--dry-run', '-Werror', ...files]).status === 0
+  if (mode === '--write') return run(program, ['-i', ...files]).status === 0
+  const unlike = files.filter((file) => run(program, ['--dry-run', '-Werror', file], 'ignore').status !== 0)
+  for (const file of unlike) console.log(`not laid out by .clang-format: ${file}`)
+  if (unlike.length > 0) console.log('`npm run format` mends it')
+  return unlike.length === 0
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
