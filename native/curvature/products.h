@@ -30,9 +30,13 @@ struct ProductOptions {
   Loss loss = Loss::cross_entropy;
   int64_t batch = 1;
   bool training = false;
+  bool holdable = false;         // jvp, ggn_product, linear_gradient: plan for hold and apply
   std::vector<bool> parameters;  // which parameters are differentiated; empty = all
 };
 
+// Row outputs, in order: what the quantity lists; in training mode then the mean and rstd [C] of each batch
+// normalisation, in the order of InstantiatedGraph::statistics.
+//
 // The graph of a quantity; throws ERR_UNSUPPORTED where it cannot be had.
 ProgramDescription product_graph(const Network& network, const ProductOptions& options);
 

@@ -19,6 +19,7 @@ struct GraphOutput {
 struct ProgramDescription {
   Graph graph;
   std::vector<GraphOutput> outputs;
+  bool holdable = false;  // plan memory so that hold and apply work
 };
 
 // Buffers of one run, all on the backend's device, dense row-major, in the program's type unless said.
@@ -58,7 +59,7 @@ class Program {
   std::unique_ptr<State> state_;
 };
 
-// Bytes that a program would take, without making it.
-size_t planned_bytes(const ProgramDescription& description, const Network& network, const Backend& backend, DType dtype);
+// Bytes that a program would take on the device, without making it.
+size_t planned_bytes(const ProgramDescription& description, const Network& network, DType dtype);
 
 }  // namespace palimpsest

@@ -1,8 +1,10 @@
 // The graph that rules read and emit: values with concrete dimensions, nodes that are rows of the operator table.
 #pragma once
 
+#include <deque>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "core/shape.h"
@@ -16,7 +18,7 @@ constexpr ValueId none = -1;  // an absent input, tangent or cotangent; an absen
 
 // Attributes of a node; ONNX's names. Each row says in its file which it reads.
 struct Attributes {
-  Dims kernel, strides, pads, dilations;  // spatial, two axes; pads = top, left, bottom, right
+  Dims kernel, strides, pads, dilations;  // spatial, two axes; pads = top, left, bottom, right; empty: 1 and 0
   int64_t group = 1;
   Dims dims;            // Reshape, Expand, Unslice, adjoints: the result's dimensions
   Dims axes;            // ReduceSum
@@ -27,7 +29,7 @@ struct Attributes {
   int64_t order = 0;    // unary rows: which derivative; with order >= 1 there is a second input that multiplies
   bool trans_a = false, trans_b = false;  // MatMul
   bool count_pads = false;                // AveragePool
-  double alpha = 1, beta = 0;             // unary parameters; ReduceSum, MatMul: a factor (alpha)
+  double alpha = 1, beta = 0;             // unary parameters; ReduceSum, MatMul: a factor (alpha); ConstantOfShape: alpha
   double epsilon = 1e-5;                  // normalisations
 
   friend bool operator==(const Attributes&, const Attributes&) = default;
@@ -50,9 +52,12 @@ enum InputSlot : int32_t {
   input_slots = 4,
 };
 
-// Where the examples lie in a value: axis `axis` has size outer * B * inner, examples in the middle. axis -1: no examples.
+// Where the examples lie in a value: axis `axis` has size outer * B * inner, examples in the middle.
 struct BatchAxis {
-  int32_t axis = -1;
+  static constexpr int32_t absent = -1;  // the value does not depend on examples
+  static constexpr int32_t mixed = -2;   // examples were summed or mixed; legal in gradients, never in a network
+
+  int32_t axis = absent;
   int64_t outer = 1, inner = 1;
 
   bool present() const { return axis >= 0; }
@@ -112,9 +117,9 @@ class Graph {
   ValueId add_leaf(Source source, int32_t index, Dims dims, BatchAxis batch);
 
   int64_t batch_;
-  std::vector<Value> values_;
-  std::vector<Node> nodes_;
-  std::vector<std::vector<int32_t>> by_hash_;  // buckets of node indices, for reuse of identical nodes
+  std::deque<Value> values_;  // deques: references stay valid while rules append
+  std::deque<Node> nodes_;
+  std::unordered_multimap<uint64_t, int32_t> by_hash_;  // node indices, for reuse of identical nodes
 };
 
 }  // namespace palimpsest

@@ -18,7 +18,7 @@ namespace palimpsest {
   X(Reshape) X(Transpose) X(Expand) X(Concat) X(Slice) X(Unslice) X(Gather) X(ScatterAdd)                              \
   X(ReduceSum) X(ReduceMax) X(TakeAlongAxis) X(PutAlongAxis) X(Softmax) X(LogSoftmax)                                  \
   X(MaxPool) X(PoolGather) X(PoolScatter) X(AveragePool) X(AveragePoolGradient)                                        \
-  X(BatchNormalization) X(BatchNormalizationTraining) X(StopGradient)
+  X(BatchNormalizationTraining) X(ConstantOfShape)
 
 enum class Op : uint8_t {
 #define PALIMPSEST_ENUMERATE(name) name,

@@ -31,7 +31,7 @@ struct Cost {
 };
 
 using ShapeRule = void (*)(const Graph&, const Node&, std::vector<Value>& outputs);  // sets dims (and is_index)
-using BatchRule = BatchAxis (*)(const Graph&, const Node&);  // where the examples are; throws if the node mixes them
+using BatchRule = BatchAxis (*)(const Graph&, const Node&);  // where the examples are in output 0; mixed where it sums them
 using Forward = void (*)(const Node&, Backend&, std::span<const Tensor> inputs, std::span<const Tensor> outputs);
 using InstructionRule = Instruction (*)(const Node&);  // elementwise rows: registers a, b, c = inputs 0, 1, 2
 using JvpRule = ValueId (*)(Graph&, const Node&, std::span<const ValueId> x_dot);

@@ -1,0 +1,12 @@
+// Offsets in one arena for buffers whose lifetimes are known.
+#pragma once
+
+#include "graph/plan.h"
+
+namespace palimpsest {
+
+// Decides the offset of every arena root and the arena's size. With `holdable`, what tangent steps read from primal
+// steps lives for ever, so that the tangent steps can run again.
+void assign_memory(Plan& plan, bool holdable);
+
+}  // namespace palimpsest

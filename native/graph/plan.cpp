@@ -1,0 +1,276 @@
+// Layouts, buffers and steps of a graph.
+#include "graph/plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/error.h"
+#include "graph/memory.h"
+#include "ops/table.h"
+
+namespace palimpsest {
+
+namespace {
+
+class Planner {
+ public:
+  Planner(const ProgramDescription& description, DType dtype, bool fuse)
+      : graph_(description.graph), description_(description), dtype_(dtype), fuse_(fuse),
+        holders_(static_cast<size_t>(graph_.value_count())) {}
+
+  Plan run() {
+    std::vector<ValueId> outputs;
+    for (const GraphOutput& output : description_.outputs) outputs.push_back(output.value);
+    for (const Pass& pass : schedule(graph_, outputs, fuse_)) {
+      tangent_ = pass.tangent;
+      if (pass.elementwise) {
+        add_elementwise(pass);
+      } else {
+        add_node(pass.nodes[0]);
+      }
+      for (int32_t node : pass.nodes) count_cost(node);
+    }
+    add_outputs();
+    assign_memory(plan_, description_.holdable);
+    return std::move(plan_);
+  }
+
+ private:
+  void count_cost(int32_t node) {
+    const Cost cost = row_of(graph_.node(node).op).cost(graph_, graph_.node(node));
+    plan_.flops += cost.flops;
+    plan_.bytes += cost.bytes * static_cast<double>(size_of(dtype_));
+  }
+
+  static Layout canonical(const Dims& dims, Layout layout) {
+    return dims.size() != 4 || layouts_coincide(dims) ? Layout::row_major : layout;
+  }
+
+  int32_t new_buffer(ValueId id, Layout layout, Storage storage, int32_t index) {
+    const Value& value = graph_.value(id);
+    Buffer buffer;
+    buffer.dtype = value.is_index ? DType::i32 : dtype_;
+    buffer.dims = value.dims;
+    buffer.layout = layout;
+    buffer.storage = storage;
+    buffer.index = index;
+    buffer.bytes = element_count(value.dims) * static_cast<int64_t>(size_of(buffer.dtype));
+    buffer.root = static_cast<int32_t>(plan_.buffers.size());
+    plan_.buffers.push_back(buffer);
+    return buffer.root;
+  }
+
+  // The buffer that a computed value is written to.
+  int32_t define(ValueId id, Layout layout) {
+    layout = canonical(graph_.dims(id), layout);
+    return holders_[static_cast<size_t>(id)][layout] = new_buffer(id, layout, Storage::arena, 0);
+  }
+
+  int32_t leaf(ValueId id) {
+    const Value& value = graph_.value(id);
+    Storage storage = Storage::input;
+    if (value.source == Source::parameter) storage = Storage::parameter;
+    if (value.source == Source::tangent) storage = Storage::tangent;
+    if (value.source == Source::constant) storage = Storage::constant;
+    return holders_[static_cast<size_t>(id)][Layout::row_major] = new_buffer(id, Layout::row_major, storage, value.index);
+  }
+
+  bool has(ValueId id, Layout layout) const {
+    return holders_[static_cast<size_t>(id)].count(canonical(graph_.dims(id), layout)) != 0;
+  }
+
+  // The value in whichever layout it already has.
+  int32_t any(ValueId id) {
+    auto& held = holders_[static_cast<size_t>(id)];
+    return held.empty() ? leaf(id) : held.begin()->second;
+  }
+
+  int32_t get(ValueId id, Layout layout) {
+    layout = canonical(graph_.dims(id), layout);
+    auto& held = holders_[static_cast<size_t>(id)];
+    if (held.empty()) leaf(id);
+    if (const auto found = held.find(layout); found != held.end()) return found->second;
+    const int32_t from = held.begin()->second;
+    const int32_t to = define(id, layout);
+    Step step;  // a reorder is the elementwise program of no instruction
+    step.program.inputs = 1;
+    step.program.outputs = {0};
+    step.elementwise = true;
+    step.tangent = depends_on_tangent(from);
+    push(std::move(step), {from}, {to});
+    return to;
+  }
+
+  bool depends_on_tangent(int32_t buffer) const {
+    const Buffer& root = plan_.buffers[static_cast<size_t>(plan_.buffers[static_cast<size_t>(buffer)].root)];
+    return root.storage == Storage::tangent || root.tangent;
+  }
+
+  Tensor tensor_of(int32_t buffer) const {
+    const Buffer& b = plan_.buffers[static_cast<size_t>(buffer)];
+    return dense_tensor(nullptr, b.dtype, b.dims, b.layout);
+  }
+
+  void push(Step step, std::vector<int32_t> inputs, std::vector<int32_t> outputs) {
+    step.inputs = std::move(inputs);
+    step.outputs = std::move(outputs);
+    for (int32_t b : step.inputs) step.input_tensors.push_back(tensor_of(b));
+    for (int32_t b : step.outputs) step.output_tensors.push_back(tensor_of(b));
+    const int32_t place = static_cast<int32_t>(plan_.steps.size());
+    for (int32_t b : step.outputs) {
+      Buffer& root = plan_.buffers[static_cast<size_t>(plan_.buffers[static_cast<size_t>(b)].root)];
+      if (root.first < 0) root.first = place;
+      root.last = std::max(root.last, place);
+      root.tangent = root.tangent || step.tangent;
+    }
+    for (int32_t b : step.inputs) {
+      Buffer& root = plan_.buffers[static_cast<size_t>(plan_.buffers[static_cast<size_t>(b)].root)];
+      root.last = std::max(root.last, place);
+    }
+    plan_.steps.push_back(std::move(step));
+  }
+
+  // Channels-last where any operand of rank 4 that is not a small broadcast one already is.
+  Layout strided_layout(const Dims& dims, const std::vector<ValueId>& inputs) {
+    if (dims.size() != 4) return Layout::row_major;
+    for (ValueId id : inputs) {
+      if (graph_.dims(id).size() == 4 && !layouts_coincide(graph_.dims(id)) && has(id, Layout::channels_last)) {
+        return Layout::channels_last;
+      }
+    }
+    return Layout::row_major;
+  }
+
+  void add_elementwise(const Pass& pass) {
+    const Dims dims = graph_.dims(graph_.node(pass.nodes[0]).outputs[0]);
+    std::vector<ValueId> inputs;  // distinct values from outside
+    std::map<ValueId, int32_t> registers;
+    for (int32_t node : pass.nodes) {
+      for (ValueId id : graph_.node(node).inputs) {
+        const Value& value = graph_.value(id);
+        const bool inside = value.source == Source::computed &&
+                            std::find(pass.nodes.begin(), pass.nodes.end(), value.node) != pass.nodes.end();
+        if (!inside && registers.emplace(id, static_cast<int32_t>(inputs.size())).second) inputs.push_back(id);
+      }
+    }
+    const Layout layout = strided_layout(dims, inputs);
+    Step step;
+    step.elementwise = true;
+    step.tangent = pass.tangent;
+    step.program.inputs = static_cast<int32_t>(inputs.size());
+    for (int32_t n : pass.nodes) {
+      const Node& node = graph_.node(n);
+      Instruction instruction = row_of(node.op).instruction(node);
+      for (int32_t* r : {&instruction.a, &instruction.b, &instruction.c}) {
+        if (*r >= 0) *r = registers.at(node.inputs[static_cast<size_t>(*r)]);
+      }
+      registers[node.outputs[0]] = step.program.inputs + static_cast<int32_t>(step.program.instructions.size());
+      step.program.instructions.push_back(instruction);
+    }
+    std::vector<int32_t> in, out;
+    for (ValueId id : inputs) in.push_back(graph_.dims(id) == dims ? get(id, layout) : any(id));
+    for (int32_t n : pass.nodes) {
+      const ValueId id = graph_.node(n).outputs[0];
+      if (!read_outside(id, pass)) continue;
+      step.program.outputs.push_back(registers.at(id));
+      out.push_back(define(id, layout));
+    }
+    push(std::move(step), std::move(in), std::move(out));
+    Step& made = plan_.steps.back();
+    for (Tensor& t : made.input_tensors) {
+      t.strides = broadcast_strides(t.dims, t.strides, dims);
+      t.dims = dims;
+    }
+  }
+
+  bool read_outside(ValueId id, const Pass& pass) {
+    for (const GraphOutput& output : description_.outputs) {
+      if (output.value == id) return true;
+    }
+    if (readers_.empty()) {
+      readers_.resize(static_cast<size_t>(graph_.value_count()));
+      for (int32_t i = 0; i < graph_.node_count(); ++i) {
+        for (ValueId input : graph_.node(i).inputs) readers_[static_cast<size_t>(input)].push_back(i);
+      }
+    }
+    const auto& readers = readers_[static_cast<size_t>(id)];
+    return std::any_of(readers.begin(), readers.end(), [&](int32_t reader) {
+      return std::find(pass.nodes.begin(), pass.nodes.end(), reader) == pass.nodes.end();
+    });
+  }
+
+  void add_node(int32_t index) {
+    const Node& node = graph_.node(index);
+    const Row& row = row_of(node.op);
+    if (row.layout == LayoutRule::alias) {
+      add_alias(node);
+      return;
+    }
+    std::vector<int32_t> in, out;
+    Layout layout = Layout::row_major;
+    if (row.layout == LayoutRule::strided) layout = strided_layout(graph_.dims(node.outputs[0]), node.inputs);
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId id = node.inputs[i];
+      if (row.layout == LayoutRule::strided) {
+        in.push_back(any(id));
+      } else {
+        const bool activation = row.layout == LayoutRule::channels_last && (row.activations >> i & 1) != 0;
+        in.push_back(get(id, activation ? Layout::channels_last : Layout::row_major));
+      }
+    }
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      const bool result = row.layout == LayoutRule::channels_last && (row.results >> i & 1) != 0;
+      out.push_back(define(node.outputs[i], result ? Layout::channels_last : layout));
+    }
+    Step step;
+    step.node = index;
+    step.tangent = tangent_;
+    push(std::move(step), std::move(in), std::move(out));
+  }
+
+  // Reshape: the result is the input's row-major memory under other dimensions.
+  void add_alias(const Node& node) {
+    const int32_t from = get(node.inputs[0], Layout::row_major);
+    const int32_t root = plan_.buffers[static_cast<size_t>(from)].root;
+    const int32_t to = define(node.outputs[0], Layout::row_major);
+    Buffer& made = plan_.buffers[static_cast<size_t>(to)];
+    made.root = root;
+    made.storage = plan_.buffers[static_cast<size_t>(root)].storage;
+    made.index = plan_.buffers[static_cast<size_t>(root)].index;
+  }
+
+  void add_outputs() {
+    const int32_t end = static_cast<int32_t>(plan_.steps.size());
+    for (size_t i = 0; i < description_.outputs.size(); ++i) {
+      const ValueId id = description_.outputs[i].value;
+      if (id == none) {
+        plan_.outputs.push_back(-1);
+        continue;
+      }
+      tangent_ = true;
+      const int32_t buffer = get(id, Layout::row_major);
+      Buffer& root = plan_.buffers[static_cast<size_t>(plan_.buffers[static_cast<size_t>(buffer)].root)];
+      root.last = std::max(root.last, end + 1);  // read after the last step
+      const bool whole = root.bytes == plan_.buffers[static_cast<size_t>(buffer)].bytes;
+      if (root.storage == Storage::arena && root.output < 0 && whole) root.output = static_cast<int32_t>(i);
+      plan_.outputs.push_back(buffer);
+    }
+  }
+
+  const Graph& graph_;
+  const ProgramDescription& description_;
+  const DType dtype_;
+  const bool fuse_;
+  bool tangent_ = false;
+  Plan plan_;
+  std::vector<std::map<Layout, int32_t>> holders_;
+  std::vector<std::vector<int32_t>> readers_;
+};
+
+}  // namespace
+
+Plan make_plan(const ProgramDescription& description, DType dtype, bool fuse) {
+  return Planner(description, dtype, fuse).run();
+}
+
+}  // namespace palimpsest

@@ -1,0 +1,207 @@
+// Runs a plan: one arena, pointers patched per run, no allocation in a steady loop.
+#include "graph/program.h"
+
+#include "core/error.h"
+#include "graph/plan.h"
+#include "ops/table.h"
+
+namespace palimpsest {
+
+namespace {
+
+// Memory of the backend, released with its owner.
+class DeviceMemory {
+ public:
+  DeviceMemory(std::shared_ptr<Backend> backend, size_t bytes)
+      : backend_(std::move(backend)), data_(bytes == 0 ? nullptr : backend_->allocate(bytes)) {}
+  ~DeviceMemory() {
+    if (data_ != nullptr) backend_->release(data_);
+  }
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+  char* data() const { return static_cast<char*>(data_); }
+
+ private:
+  std::shared_ptr<Backend> backend_;
+  void* data_;
+};
+
+ParameterLayout constant_layout(const Network& network) {
+  std::vector<std::pair<std::string, Dims>> list;
+  int index = 0;
+  for (const Constant& constant : network.constants()) list.emplace_back(std::to_string(index++), constant.dims);
+  return ParameterLayout(std::move(list));
+}
+
+}  // namespace
+
+struct Program::State {
+  State(ProgramDescription d, const Network& n, std::shared_ptr<Backend> b, DType type)
+      : description(std::move(d)), network(n), backend(std::move(b)), dtype(type), plan(make_plan(description, dtype)),
+        constants_at(constant_layout(network)), arena(backend, static_cast<size_t>(plan.arena_bytes)),
+        constants(backend, static_cast<size_t>(constants_at.length()) * size_of(dtype)),
+        base(plan.buffers.size(), nullptr) {
+    load_constants();
+  }
+
+  // Constants in the working type; again whenever training changed the running statistics.
+  void load_constants() {
+    std::vector<double> wide;
+    for (size_t i = 0; i < network.constants().size(); ++i) {
+      const std::vector<float>& data = network.constants()[i].data;
+      char* to = constants.data() + static_cast<size_t>(constants_at.entries()[i].offset) * size_of(dtype);
+      if (dtype == DType::f32) {
+        backend->copy_in(to, data.data(), data.size() * sizeof(float));
+      } else {
+        wide.assign(data.begin(), data.end());
+        backend->copy_in(to, wide.data(), wide.size() * sizeof(double));
+      }
+    }
+    constants_version = network.constants_version();
+  }
+
+  char* parameter_at(const void* vector, int32_t index) const {
+    if (vector == nullptr) throw Error(ErrorCode::internal, "expected a parameter-space vector for this program");
+    const int64_t offset = network.layout().entries()[static_cast<size_t>(index)].offset;
+    return static_cast<char*>(const_cast<void*>(vector)) + static_cast<size_t>(offset) * size_of(dtype);
+  }
+
+  // Where output i goes in memory of the caller; null where it must be added from the arena.
+  char* destination(const Bindings& bindings, size_t output) const {
+    const GraphOutput& out = description.outputs[output];
+    if (out.parameter >= 0) return bindings.accumulate ? nullptr : parameter_at(bindings.sums, out.parameter);
+    size_t position = 0;
+    for (size_t i = 0; i < output; ++i) position += description.outputs[i].parameter < 0;
+    return position < bindings.rows.size() ? static_cast<char*>(bindings.rows[position]) : nullptr;
+  }
+
+  char* root_data(const Bindings& bindings, const Buffer& buffer) const {
+    switch (buffer.storage) {
+      case Storage::input: {
+        const void* data = bindings.inputs[buffer.index];
+        if (data == nullptr) throw Error(ErrorCode::internal, "expected input " + std::to_string(buffer.index) + " for this program");
+        return static_cast<char*>(const_cast<void*>(data));
+      }
+      case Storage::parameter: return parameter_at(bindings.parameters, buffer.index);
+      case Storage::tangent: return parameter_at(bindings.tangents, buffer.index);
+      case Storage::constant:
+        return constants.data() + static_cast<size_t>(constants_at.entries()[static_cast<size_t>(buffer.index)].offset) * size_of(dtype);
+      default: break;
+    }
+    char* direct = buffer.output >= 0 ? destination(bindings, static_cast<size_t>(buffer.output)) : nullptr;
+    return direct != nullptr ? direct : arena.data() + buffer.offset;
+  }
+
+  enum class Part { all, primal, tangent };
+
+  void bind(const Bindings& bindings, Part part) {
+    if (constants_version != network.constants_version()) load_constants();
+    for (size_t i = 0; i < plan.buffers.size(); ++i) {
+      const Buffer& buffer = plan.buffers[i];
+      if (buffer.root != static_cast<int32_t>(i)) continue;
+      // hold has no tangents yet, apply keeps the pointers of hold.
+      if (part == Part::primal && (buffer.storage == Storage::tangent || buffer.tangent)) continue;
+      if (part == Part::tangent && buffer.storage != Storage::tangent && !buffer.tangent) continue;
+      // What hold computes stays in the arena: apply reads it again and again.
+      base[i] = part == Part::primal && buffer.storage == Storage::arena ? arena.data() + buffer.offset
+                                                                         : root_data(bindings, buffer);
+    }
+    for (Step& step : plan.steps) {
+      if (part != Part::all && step.tangent != (part == Part::tangent)) continue;
+      for (size_t k = 0; k < step.inputs.size(); ++k) step.input_tensors[k].data = data_of(step.inputs[k]);
+      for (size_t k = 0; k < step.outputs.size(); ++k) step.output_tensors[k].data = data_of(step.outputs[k]);
+    }
+  }
+
+  char* data_of(int32_t buffer) const { return base[static_cast<size_t>(plan.buffers[static_cast<size_t>(buffer)].root)]; }
+
+  void execute(Part part) {
+    for (Step& step : plan.steps) {
+      if (part != Part::all && step.tangent != (part == Part::tangent)) continue;
+      if (!step.elementwise) {
+        const Node& node = description.graph.node(step.node);
+        row_of(node.op).forward(node, *backend, step.input_tensors, step.output_tensors);
+      } else if (step.program.instructions.empty()) {
+        backend->copy(step.input_tensors[0], step.output_tensors[0]);
+      } else {
+        backend->elementwise(step.program, step.input_tensors, step.output_tensors);
+      }
+    }
+  }
+
+  // Outputs that no step wrote where the caller wants them: added, copied or zero.
+  void deliver(const Bindings& bindings) {
+    for (size_t i = 0; i < description.outputs.size(); ++i) {
+      const GraphOutput& out = description.outputs[i];
+      const bool sums = out.parameter >= 0;
+      char* to = sums ? parameter_at(bindings.sums, out.parameter) : destination(bindings, i);
+      if (to == nullptr) continue;  // rows that the caller does not want
+      const Dims& dims = sums ? network.layout().entries()[static_cast<size_t>(out.parameter)].dims
+                              : description.graph.dims(out.value);
+      const Tensor y = dense_tensor(to, dtype, dims);
+      if (plan.outputs[i] < 0) {
+        if (!bindings.accumulate) backend->fill(y, 0);
+        continue;
+      }
+      const Tensor x = dense_tensor(data_of(plan.outputs[i]), dtype, dims);
+      if (sums && bindings.accumulate) {
+        backend->add_into(x, y);
+      } else if (x.data != y.data) {
+        backend->copy(x, y);
+      }
+    }
+  }
+
+  ProgramDescription description;
+  const Network& network;
+  std::shared_ptr<Backend> backend;
+  DType dtype;
+  Plan plan;
+  ParameterLayout constants_at;
+  DeviceMemory arena, constants;
+  uint64_t constants_version = 0;
+  std::vector<char*> base;
+  bool held = false;
+};
+
+Program::Program(ProgramDescription description, const Network& network, std::shared_ptr<Backend> backend, DType dtype)
+    : state_(std::make_unique<State>(std::move(description), network, std::move(backend), dtype)) {}
+Program::~Program() = default;
+
+void Program::run(const Bindings& bindings) {
+  state_->held = false;
+  state_->bind(bindings, State::Part::all);
+  state_->execute(State::Part::all);
+  state_->deliver(bindings);
+}
+
+void Program::hold(const Bindings& bindings) {
+  if (!state_->description.holdable) throw Error(ErrorCode::internal, "expected a program that was made holdable");
+  state_->bind(bindings, State::Part::primal);
+  state_->execute(State::Part::primal);
+  state_->held = true;
+}
+
+void Program::apply(const Bindings& bindings) {
+  if (!state_->held) throw Error(ErrorCode::internal, "expected hold before apply");
+  state_->bind(bindings, State::Part::tangent);
+  state_->execute(State::Part::tangent);
+  state_->deliver(bindings);
+}
+
+DType Program::dtype() const { return state_->dtype; }
+int64_t Program::batch() const { return state_->description.graph.batch(); }
+size_t Program::arena_bytes() const { return static_cast<size_t>(state_->plan.arena_bytes); }
+size_t Program::constant_bytes() const {
+  return static_cast<size_t>(state_->constants_at.length()) * size_of(state_->dtype);
+}
+double Program::flops() const { return state_->plan.flops; }
+double Program::bytes() const { return state_->plan.bytes; }
+int Program::step_count() const { return static_cast<int>(state_->plan.steps.size()); }
+
+size_t planned_bytes(const ProgramDescription& description, const Network& network, DType dtype) {
+  const Plan plan = make_plan(description, dtype);
+  return static_cast<size_t>(plan.arena_bytes) + static_cast<size_t>(constant_layout(network).length()) * size_of(dtype);
+}
+
+}  // namespace palimpsest
