@@ -20,6 +20,8 @@ export type Quantity =
   | 'ggnProduct'
   | 'hessianProduct'
   | 'gradientSquares'
+  | 'fisherEmpirical'
+  | 'fisherClass'
   | 'linearGradient'
 
 export interface DeviceInfo {

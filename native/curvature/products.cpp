@@ -43,7 +43,9 @@ class ProductBuilder {
         break;
       case Quantity::ggn_product: ggn_product(); break;
       case Quantity::hessian_product: hessian_product(); break;
-      case Quantity::gradient_squares: gradient_squares(); break;
+      case Quantity::gradient_squares: gradient_squares(input(input_cotangent, graph().dims(made_.logits))); break;
+      case Quantity::fisher_empirical: gradient_squares(loss_cotangent(made_.logits)); break;
+      case Quantity::fisher_class: gradient_squares(class_cotangent()); break;
       case Quantity::linear_gradient: linear_gradient(); break;
     }
     for (const auto& s : made_.statistics) {  // batch statistics follow as rows, for the running averages
@@ -154,10 +156,18 @@ class ProductBuilder {
     sums(products);
   }
 
-  void gradient_squares() {
+  // weight sqrt(p_c) (p - e_c) for the class c that target marks: squared, p_c (d log p_c)^2.
+  ValueId class_cotangent() {
+    const ValueId p = softmax(made_.logits);
+    Attributes over_classes;
+    over_classes.axes = {1};
+    const ValueId marked = graph().append(Op::ReduceSum, {graph().mul(p, target())}, over_classes);
+    return graph().mul(loss_cotangent(made_.logits), graph().append(Op::Sqrt, {marked}));
+  }
+
+  void gradient_squares(ValueId cotangent) {
     if (options_.training) throw Error(ErrorCode::unsupported, "per-example quantities need batch normalisation in evaluation mode");
     if (options_.batch < 2) throw Error(ErrorCode::invalid_argument, "expected a batch of 2 or more for per-example squares");
-    const ValueId cotangent = input(input_cotangent, graph().dims(made_.logits));
     const std::vector<ValueId> squares = square_gradients(graph(), made_.logits, cotangent, wanted_);
     for (size_t i = 0; i < squares.size(); ++i) {
       if (wanted_[i] != none && squares[i] == none) {

@@ -17,6 +17,8 @@ enum class Quantity : uint8_t {
   ggn_product,        // sums: J^T (weight H_loss) J v                       reads tangents, weight (target too)
   hessian_product,    // sums: d/dt gradient(p + t v)                        reads tangents, target, weight
   gradient_squares,   // sums: sum_b (J_b^T u_b)^2, u the cotangent input: per-example squares (quick rule, else refused)
+  fisher_empirical,   // sums: sum_b (weight_b J_b^T (p_b - target_b))^2     reads target (one-hot), weight
+  fisher_class,       // the same times p_b . target_b: one class's share of the exact Fisher diagonal
   linear_gradient,    // sums: J^T (weight (f + J v - target)), rows: f + J v, residual [B, K]: the tangent model's gradient
 };
 

@@ -1,0 +1,384 @@
+// Model: a trained network on a device, its weights, and the products of its curvature.
+import { readFile } from 'node:fs/promises'
+import { PalimpsestError } from './errors.js'
+import {
+  evaluate,
+  fisherDiagonal,
+  jvp,
+  lossProduct,
+  measureLoss,
+  vjp,
+  type Engine,
+  type FisherOptions,
+  type LossOptions,
+  type ProductOptions,
+} from './model/products.js'
+import { checkData, type Data } from './model/passes.js'
+import { Programs } from './model/programs.js'
+import { writeFileAtomically } from './model/files.js'
+import { native, type DType, type FloatArray, type NativeNetwork, type NativeVector } from './native.js'
+import type { NetworkDescription, TensorMap } from './network.js'
+import { exportNetwork, exportOnnx, importOnnx, type ParameterChoice, type OnnxModel } from './onnx/index.js'
+import { invalid, oneOf } from './options.js'
+import { readSafetensors, writeSafetensors } from './safetensors.js'
+import { ParameterVector } from './vector.js'
+
+/** A network with its weights, as the importer or a builder made it. */
+export interface NetworkSource {
+  network: NetworkDescription
+  parameters: TensorMap
+}
+
+export interface ModelOptions {
+  /** 'auto' (default) takes the best device there is; others throw ERR_DEVICE where they cannot be had. */
+  device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+}
+
+export interface LoadOptions extends ModelOptions {
+  /** Which initializers are parameters, by name or predicate, instead of the rule in docs/operators.md. */
+  parameters?: ParameterChoice
+}
+
+/** What the ONNX file has besides weights. */
+interface Origin {
+  onnx?: OnnxModel
+  endsIn: 'Softmax' | 'LogSoftmax' | null
+  leftOut: readonly { name: string; reason: string }[]
+}
+
+function deviceOf(options: ModelOptions): string {
+  const wanted = options.device ?? 'auto'
+  const known = native().devices()
+  if (wanted === 'auto') return (known.find((device) => device.available) ?? known[0]).name
+  const found = known.find((device) => device.name === wanted)
+  if (found?.available) return found.name
+  const why = found?.description ?? `this build has ${known.map((device) => device.name).join(', ')}`
+  throw new PalimpsestError(
+    'ERR_DEVICE',
+    `expected a device that can be used for 'device', got '${String(wanted)}': ${why}`,
+  )
+}
+
+/**
+ * A network on a device. Products run off the event loop, in fixed micro-batches, and repeat bit for bit on one machine
+ * and thread count. Batch normalisation uses its running statistics. A call that is aborted or fails changes nothing.
+ *
+ * Errors of every product: ERR_SHAPE and ERR_INVALID_ARGUMENT for data that do not fit, ERR_OUT_OF_MEMORY,
+ * ERR_DISPOSED, and the reason of an aborted signal.
+ */
+export class Model {
+  /** @internal */
+  readonly engine: Engine
+  /** @internal */
+  readonly description: NetworkDescription
+  readonly #weights: ParameterVector
+  readonly #origin: Origin
+  #wide: NativeVector | undefined
+  #wideVersion = -1
+  #version = 0
+  #disposed = false
+
+  private constructor(source: NetworkSource, device: string, origin: Origin) {
+    this.description = source.network
+    this.#origin = origin
+    const network = new (native().Network)(source.network, device)
+    const values: Record<string, FloatArray> = {}
+    for (const { name } of network.layout) {
+      const tensor = source.parameters.get(name)
+      if (tensor === undefined)
+        throw new PalimpsestError('ERR_MODEL_FORMAT', `expected weights for parameter '${name}'`)
+      const wrong = tensor.data.findIndex((value) => !Number.isFinite(value))
+      if (wrong >= 0) {
+        throw new PalimpsestError(
+          'ERR_MODEL_FORMAT',
+          `expected finite weights, got ${tensor.data[wrong]} at position ${wrong} of '${name}'`,
+        )
+      }
+      values[name] = tensor.data
+    }
+    this.#weights = new ParameterVector(new (native().Vector)(network, 'float32', values))
+    this.engine = {
+      network,
+      programs: new Programs(network),
+      inputShape: source.network.inputShape,
+      classes: source.network.classes,
+      weights: (dtype) => this.#weightsIn(dtype),
+    }
+  }
+
+  /**
+   * Loads an ONNX classifier (opset 13 to 21) from a path, URL or bytes; external data only from beside the file.
+   *
+   * Errors: ERR_MODEL_FORMAT, ERR_UNSUPPORTED_OPERATOR (naming node and operator), ERR_SHAPE where the output is not
+   * [N, K], ERR_IO, ERR_DEVICE.
+   */
+  static async load(source: string | URL | Uint8Array, options: LoadOptions = {}): Promise<Model> {
+    const device = deviceOf(options)
+    const onnx = await importOnnx(source, options.parameters === undefined ? {} : { parameters: options.parameters })
+    return new Model(onnx, device, { onnx, endsIn: onnx.endsIn, leftOut: onnx.leftOut })
+  }
+
+  /** From a network that was built, e.g. `networks.lenet({ seed: 1 })`. */
+  static fromNetwork(source: NetworkSource, options: ModelOptions = {}): Model {
+    if (source?.network === undefined || !(source.parameters instanceof Map)) {
+      throw invalid('source', 'a built network, { network, parameters }', source)
+    }
+    return new Model(source, deviceOf(options), { endsIn: null, leftOut: [] })
+  }
+
+  /** Shape of one input, without the batch axis. */
+  get inputShape(): number[] {
+    return [...this.description.inputShape]
+  }
+
+  /** K, the number of outputs. */
+  get classes(): number {
+    return this.description.classes
+  }
+
+  /** 'cpu', or which GPU. */
+  get device(): string {
+    return this.engine.network.device
+  }
+
+  /** The parameters, in the order of a ParameterVector; shapes in ONNX layout. */
+  get parameters(): { name: string; shape: number[] }[] {
+    return this.engine.network.layout.map(({ name, shape }) => ({ name, shape: [...shape] }))
+  }
+
+  /** Initializers that are not parameters, and why. */
+  get leftOut(): { name: string; reason: string }[] {
+    return this.#origin.leftOut.map((entry) => ({ ...entry }))
+  }
+
+  /** What the network ends in after the logits; exports keep it, losses and products use the logits before it. */
+  get endsIn(): 'Softmax' | 'LogSoftmax' | null {
+    return this.#origin.endsIn
+  }
+
+  /** A copy of the weights. */
+  async weights(dtype: DType = 'float32'): Promise<ParameterVector> {
+    this.#check()
+    return this.#weights.clone(dtype)
+  }
+
+  /** Replaces the weights in one step. ERR_INVALID_ARGUMENT for a vector of another model, or one that is not finite. */
+  async setWeights(weights: ParameterVector): Promise<void> {
+    this.#check()
+    const size = await weights.dot(weights)
+    if (!Number.isFinite(size)) throw invalid('weights', 'finite values', 'a vector with NaN or infinite values')
+    await this.#weights.copyFrom(weights)
+    this.#version++
+  }
+
+  /** A vector with the shapes of the parameters: the values given by name, zeros elsewhere. */
+  vector(values: Readonly<Record<string, FloatArray>> = {}, options: { dtype?: DType } = {}): ParameterVector {
+    this.#check()
+    const dtype = options.dtype === undefined ? 'float32' : oneOf('float32', 'float64').read(options.dtype, 'dtype')
+    return new ParameterVector(new (native().Vector)(this.engine.network, dtype, values))
+  }
+
+  /** Logits [N, K]. */
+  async evaluate(data: Data, options: ProductOptions = {}): Promise<FloatArray> {
+    this.#check()
+    return evaluate(this.engine, data, options)
+  }
+
+  /** J v: [N, K], the change of each logit along the tangent v. */
+  async jvp(data: Data, v: ParameterVector, options: ProductOptions = {}): Promise<FloatArray> {
+    this.#check()
+    return this.#withTangent(v, options, (tangent) => jvp(this.engine, data, tangent, options))
+  }
+
+  /** J^T u, summed over the rows; `cotangent` is u [N, K]. */
+  async vjp(data: Data, cotangent: FloatArray, options: ProductOptions = {}): Promise<ParameterVector> {
+    this.#check()
+    const rows = checkData(data, this.engine, false)
+    if (!(cotangent instanceof Float32Array || cotangent instanceof Float64Array)) {
+      throw invalid('cotangent', 'a Float32Array or Float64Array', cotangent)
+    }
+    if (cotangent.length !== rows * this.classes) {
+      throw new PalimpsestError(
+        'ERR_SHAPE',
+        `expected a cotangent of ${rows} x ${this.classes} values, got ${cotangent.length}`,
+      )
+    }
+    return new ParameterVector(await vjp(this.engine, data, cotangent, options))
+  }
+
+  /** Gradient of the mean loss. */
+  async gradient(data: Data, options: LossOptions = {}): Promise<ParameterVector> {
+    this.#check()
+    return new ParameterVector(await lossProduct(this.engine, 'gradient', data, undefined, options))
+  }
+
+  /** Generalised Gauss-Newton matrix times v: mean of J^T H J v, H the loss's Hessian at the logits (Schraudolph 2002). */
+  async ggnProduct(data: Data, v: ParameterVector, options: LossOptions = {}): Promise<ParameterVector> {
+    this.#check()
+    return this.#withTangent(
+      v,
+      options,
+      async (tangent) => new ParameterVector(await lossProduct(this.engine, 'ggnProduct', data, tangent, options)),
+    )
+  }
+
+  /** Hessian of the mean loss times v, exact (Pearlmutter 1994). */
+  async hessianProduct(data: Data, v: ParameterVector, options: LossOptions = {}): Promise<ParameterVector> {
+    this.#check()
+    return this.#withTangent(
+      v,
+      options,
+      async (tangent) => new ParameterVector(await lossProduct(this.engine, 'hessianProduct', data, tangent, options)),
+    )
+  }
+
+  /** Diagonal of the Fisher matrix of the softmax likelihood: mean over rows of squared per-example gradients. */
+  async fisherDiagonal(data: Data, options: FisherOptions = {}): Promise<ParameterVector> {
+    this.#check()
+    return new ParameterVector(await fisherDiagonal(this.engine, data, options))
+  }
+
+  /** Mean loss and accuracy (share of rows whose largest logit is the label's). */
+  async measure(data: Data, options: LossOptions = {}): Promise<{ loss: number; accuracy: number }> {
+    this.#check()
+    return measureLoss(this.engine, data, options)
+  }
+
+  /** An independent model with the same network and weights. */
+  async clone(): Promise<Model> {
+    this.#check()
+    const source = { network: await this.describeConstants(), parameters: await this.tensors() }
+    return new Model(source, this.device, this.#origin)
+  }
+
+  /** The network with its constants (running statistics) as they are now. @internal */
+  async describeConstants(): Promise<NetworkDescription> {
+    let index = 0
+    const leaves = []
+    for (const leaf of this.description.leaves) {
+      if (leaf.kind !== 'constant') leaves.push(leaf)
+      else leaves.push({ ...leaf, data: await this.engine.network.getConstant(index++) })
+    }
+    return { ...this.description, leaves }
+  }
+
+  /** The weights by name. @internal */
+  async tensors(): Promise<TensorMap> {
+    await this.#weights.native.read()
+    return new Map(this.parameters.map(({ name, shape }) => [name, { shape, data: this.#weights.get(name) }]))
+  }
+
+  /** Named constants, running statistics among them, as they are now. @internal */
+  async statistics(): Promise<TensorMap> {
+    const found: TensorMap = new Map()
+    let index = 0
+    for (const { name, shape } of this.engine.network.constants) {
+      const data = await this.engine.network.getConstant(index++)
+      if (name !== '') found.set(name, { shape, data })
+    }
+    return found
+  }
+
+  /**
+   * The model as ONNX bytes, written to `path` (whole or not at all) where one is given. A model that came from ONNX keeps
+   * its graph, names and metadata.
+   */
+  async exportOnnx(path?: string): Promise<Uint8Array> {
+    this.#check()
+    const weights = await this.tensors()
+    const statistics = await this.statistics()
+    const { onnx } = this.#origin
+    const bytes = onnx
+      ? exportOnnx(onnx, new Map([...statistics, ...weights]))
+      : exportNetwork(await this.describeConstants(), weights)
+    if (path !== undefined) await writeFileAtomically(path, bytes)
+    return bytes
+  }
+
+  /** Saves weights and running statistics as safetensors. */
+  async save(path: string): Promise<void> {
+    this.#check()
+    const tensors = new Map([...(await this.statistics()), ...(await this.tensors())])
+    await writeFileAtomically(path, writeSafetensors(tensors, { format: 'palimpsest-weights' }))
+  }
+
+  /** Reads weights (and running statistics, where the file has them) that `save` or PyTorch wrote under the same names. */
+  async loadWeights(source: string | URL | Uint8Array): Promise<void> {
+    this.#check()
+    const bytes = source instanceof Uint8Array ? source : await readFile(source)
+    const { tensors } = readSafetensors(bytes)
+    const fits = (name: string, shape: readonly number[]) => {
+      const tensor = tensors.get(name)
+      if (tensor === undefined || tensor.shape.join() !== shape.join()) {
+        const got = tensor ? `shape [${tensor.shape.join(', ')}]` : 'none'
+        throw new PalimpsestError('ERR_MODEL_FORMAT', `expected '${name}' of shape [${shape.join(', ')}], got ${got}`)
+      }
+      if (tensor.data.some((value) => !Number.isFinite(value))) {
+        throw new PalimpsestError('ERR_MODEL_FORMAT', `expected finite values in '${name}'`)
+      }
+      return tensor.data
+    }
+    const values = Object.fromEntries(this.parameters.map(({ name, shape }) => [name, fits(name, shape)]))
+    const constants = this.engine.network.constants.map(({ name, shape }) =>
+      name !== '' && tensors.has(name) ? fits(name, shape) : undefined,
+    )
+    const weights = this.vector(values)
+    await this.setWeights(weights)
+    weights.dispose()
+    await Promise.all(constants.map((data, i) => data && this.engine.network.setConstant(i, data)))
+  }
+
+  get disposed(): boolean {
+    return this.#disposed
+  }
+
+  /** Frees the network, its weights and plans once no step needs them. Idempotent; later use is ERR_DISPOSED. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.engine.programs.dispose()
+    this.#wide?.dispose()
+    this.#weights.dispose()
+    this.engine.network.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose()
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a model in use, got one that was disposed')
+  }
+
+  async #weightsIn(dtype: DType): Promise<NativeVector> {
+    this.#check()
+    if (dtype === 'float32') return this.#weights.native
+    this.#wide ??= new (native().Vector)(this.engine.network, 'float64')
+    if (this.#wideVersion !== this.#version) {
+      await this.#wide.copyFrom(this.#weights.native)
+      this.#wideVersion = this.#version
+    }
+    return this.#wide
+  }
+
+  /** The tangent in the type that the product works in. */
+  async #withTangent<T>(
+    v: ParameterVector,
+    options: ProductOptions,
+    work: (v: NativeVector) => Promise<T>,
+  ): Promise<T> {
+    if (!(v instanceof ParameterVector)) throw invalid('v', 'a ParameterVector', v)
+    const dtype = options.precision ?? 'float32'
+    if (v.dtype === dtype) return work(v.native)
+    const converted = await v.clone(dtype)
+    try {
+      return await work(converted.native)
+    } finally {
+      converted.dispose()
+    }
+  }
+}

@@ -1,0 +1,396 @@
+// The products over a batch or a dataset: loops over micro-batches; native programs do the arithmetic.
+import { oneHot } from '../data/targets.js'
+import { RandomStream, streams } from '../data/philox.js'
+import {
+  native,
+  type DType,
+  type FloatArray,
+  type Loss,
+  type NativeNetwork,
+  type NativeVector,
+  type ProgramInputs,
+  type ProgramOptions,
+  type Quantity,
+} from '../native.js'
+import { integer, oneOf } from '../options.js'
+import {
+  checkData,
+  checkPassOptions,
+  runSteps,
+  slices,
+  type Data,
+  type PassOptions,
+  type Shape,
+  type Slice,
+} from './passes.js'
+import type { Programs } from './programs.js'
+
+/** What products need of a model. */
+export interface Engine extends Shape {
+  network: NativeNetwork
+  programs: Programs
+  /** The weights in that type. */
+  weights(dtype: DType): Promise<NativeVector>
+}
+
+export interface ProductOptions extends PassOptions {
+  /** 'float32' (default) or 'float64'. */
+  precision?: DType
+  /** Names of the parameters that are differentiated; all where left out. */
+  parameters?: readonly string[]
+}
+
+export interface LossOptions extends ProductOptions {
+  /** 'crossEntropy' (default): -log softmax(f)_y. 'squaredError': 1/2 |f - target|^2. */
+  loss?: Loss
+  /** Target of the right class under 'squaredError' (default 1). */
+  targetScale?: number
+  /** Label smoothing s under 'crossEntropy', 0 (default) to 1. */
+  labelSmoothing?: number
+}
+
+/** How a pass runs: which program, what its rows get, what comes back. */
+interface Pass {
+  phase: string
+  program: Omit<ProgramOptions, 'batch'>
+  data: Data
+  options: PassOptions
+  needLabels: boolean
+  least?: number
+  /** Inputs besides rows and weights; the arrays are copied by the native call before it returns. */
+  inputs(slice: Slice): Partial<ProgramInputs>
+  tangents?: NativeVector
+  sums?: NativeVector
+  /** Takes the plain outputs of a slice. */
+  collect?(outputs: FloatArray[], slice: Slice): void
+}
+
+/** Runs a pass; sums are overwritten by the first micro-batch and added to by the others. Returns the number of rows. */
+export async function runPass(engine: Engine, pass: Pass): Promise<number> {
+  checkPassOptions(pass.options)
+  const rows = checkData(pass.data, engine, pass.needLabels)
+  const size = await engine.programs.batchSize(pass.program, rows, pass.least)
+  const program = await engine.programs.get({ ...pass.program, batch: size })
+  const parameters = await engine.weights(pass.program.dtype ?? 'float32')
+  const width = engine.inputShape.reduce((a, b) => a * b, 1)
+  const step = async (slice: Slice): Promise<number> => {
+    const outputs = await program.run({
+      rows: slice.rows,
+      inputs: slice.inputs,
+      parameters,
+      ...pass.inputs(slice),
+      ...(pass.tangents && { tangents: pass.tangents }),
+      ...(pass.sums && { sums: pass.sums, accumulate: slice.start > 0 }),
+      outputs: pass.collect !== undefined,
+    })
+    pass.collect?.(outputs, slice)
+    return slice.rows
+  }
+  await runSteps(slices(pass.data, width, size), step, rows, pass.phase, pass.options)
+  return rows
+}
+
+function dtypeOf(options: ProductOptions): DType {
+  return options.precision === undefined ? 'float32' : oneOf('float32', 'float64').read(options.precision, 'precision')
+}
+
+function programOf(quantity: Quantity, options: LossOptions): Omit<ProgramOptions, 'batch'> {
+  const { loss, parameters } = options
+  if (loss !== undefined) oneOf('crossEntropy', 'squaredError').read(loss, 'loss')
+  return { quantity, dtype: dtypeOf(options), ...(loss && { loss }), ...(parameters && { parameters }) }
+}
+
+/** Targets of a slice under the loss. */
+export function targetsOf(engine: Shape, options: LossOptions, slice: Slice): Float32Array {
+  const { loss = 'crossEntropy', targetScale = 1, labelSmoothing = 0 } = options
+  const how = loss === 'crossEntropy' ? { smoothing: labelSmoothing } : { scale: targetScale }
+  return oneHot(slice.labels as Int32Array, engine.classes, how)
+}
+
+/** A pass whose row outputs (of width K each) are put together into [N, K] arrays, one an output. */
+export async function rowsPass(
+  engine: Engine,
+  pass: Omit<Pass, 'collect'>,
+  outputs: number,
+  width = engine.classes,
+): Promise<FloatArray[]> {
+  const rows = checkData(pass.data, engine, pass.needLabels)
+  const ArrayType = pass.program.dtype === 'float64' ? Float64Array : Float32Array
+  const whole = Array.from({ length: outputs }, () => new ArrayType(rows * width))
+  await runPass(engine, {
+    ...pass,
+    collect: (parts, slice) => whole.forEach((to, i) => to.set(parts[i] as never, slice.start * width)),
+  })
+  return whole
+}
+
+function newSums(engine: Engine, dtype: DType): NativeVector {
+  return new (native().Vector)(engine.network, dtype)
+}
+
+/** Disposes the vector where the work fails. */
+async function intoSums(
+  engine: Engine,
+  dtype: DType,
+  work: (sums: NativeVector) => Promise<unknown>,
+): Promise<NativeVector> {
+  const sums = newSums(engine, dtype)
+  try {
+    await work(sums)
+    return sums
+  } catch (error) {
+    sums.dispose()
+    throw error
+  }
+}
+
+export async function evaluate(engine: Engine, data: Data, options: ProductOptions): Promise<FloatArray> {
+  const program = programOf('evaluate', options)
+  const pass = { phase: 'evaluate', program, data, options, needLabels: false, inputs: () => ({}) }
+  return (await rowsPass(engine, pass, 1))[0]
+}
+
+export async function jvp(
+  engine: Engine,
+  data: Data,
+  tangents: NativeVector,
+  options: ProductOptions,
+): Promise<FloatArray> {
+  const program = programOf('jvp', options)
+  const pass = { phase: 'jvp', program, data, options, needLabels: false, inputs: () => ({}), tangents }
+  return (await rowsPass(engine, pass, 1))[0]
+}
+
+/** J^T u summed over the rows. */
+export async function vjp(
+  engine: Engine,
+  data: Data,
+  cotangents: FloatArray,
+  options: ProductOptions,
+): Promise<NativeVector> {
+  const program = programOf('vjp', options)
+  const k = engine.classes
+  const inputs = (slice: Slice) => ({
+    cotangents: cotangents.subarray(slice.start * k, (slice.start + slice.rows) * k),
+  })
+  return intoSums(engine, dtypeOf(options), (sums) =>
+    runPass(engine, { phase: 'vjp', program, data, options, needLabels: false, inputs, sums }),
+  )
+}
+
+/** A mean over the rows of a loss quantity that sums into a vector. */
+export async function lossProduct(
+  engine: Engine,
+  quantity: 'gradient' | 'ggnProduct' | 'hessianProduct',
+  data: Data,
+  tangents: NativeVector | undefined,
+  options: LossOptions,
+): Promise<NativeVector> {
+  const program = programOf(quantity, { loss: 'crossEntropy', ...options })
+  const needLabels = quantity !== 'ggnProduct'
+  const rows = checkData(data, engine, needLabels)
+  const inputs = (slice: Slice) => ({
+    weights: 1 / rows,
+    ...(needLabels && { targets: targetsOf(engine, options, slice) }),
+  })
+  return intoSums(engine, dtypeOf(options), (sums) =>
+    runPass(engine, {
+      phase: quantity,
+      program,
+      data,
+      options,
+      needLabels,
+      inputs,
+      sums,
+      ...(tangents && { tangents }),
+    }),
+  )
+}
+
+/** Mean loss and share of rows whose largest logit is the label's. */
+export async function measureLoss(
+  engine: Engine,
+  data: Data,
+  options: LossOptions,
+): Promise<{ loss: number; accuracy: number }> {
+  const program = programOf('loss', { loss: 'crossEntropy', ...options })
+  const k = engine.classes
+  let loss = 0
+  let right = 0
+  const rows = await runPass(engine, {
+    phase: 'loss',
+    program,
+    data,
+    options,
+    needLabels: true,
+    inputs: (slice) => ({ weights: 1, targets: targetsOf(engine, options, slice) }),
+    collect: ([logits, losses], slice) => {
+      for (let i = 0; i < slice.rows; i++) {
+        loss += losses[i]
+        right += Number(largest(logits, i * k, k) === (slice.labels as Int32Array)[i])
+      }
+    },
+  })
+  return { loss: loss / rows, accuracy: right / rows }
+}
+
+/** Position of the largest of k values from `start`; the first of equals. */
+export function largest(values: FloatArray, start: number, k: number): number {
+  let best = 0
+  for (let j = 1; j < k; j++) if (values[start + j] > values[start + best]) best = j
+  return best
+}
+
+export interface FisherOptions extends ProductOptions {
+  /**
+   * 'empirical' (default): mean of (d log p(y|x))^2 at the rows' labels. 'exact': the label's expectation under the
+   * model, K backward passes. 'mc': labels drawn from the model, `samples` a row.
+   */
+  type?: 'empirical' | 'exact' | 'mc'
+  /** Draws a row under 'mc' (default 1). */
+  samples?: number
+  /** Of the draws (default 0). */
+  seed?: number
+}
+
+/** Mean over rows of squared per-example gradients of the log-likelihood. */
+export async function fisherDiagonal(engine: Engine, data: Data, options: FisherOptions): Promise<NativeVector> {
+  const type = oneOf('empirical', 'exact', 'mc').read(options.type ?? 'empirical', 'type')
+  const samples = integer({ min: 1 }).read(options.samples ?? 1, 'samples')
+  const seed = integer({ min: 0 }).read(options.seed ?? 0, 'seed')
+  const rows = checkData(data, engine, type === 'empirical')
+  const dtype = dtypeOf(options)
+  const rounds = type === 'empirical' ? 1 : type === 'exact' ? engine.classes : samples
+  const labelsOf = await labelSource(engine, data, options, type, seed)
+  return intoSums(engine, dtype, async (sums) => {
+    const part = newSums(engine, dtype)
+    try {
+      for (let round = 0; round < rounds; round++) {
+        await sumOfSquares(engine, data, options, type === 'exact' ? 'fisherClass' : 'fisherEmpirical', part, (slice) =>
+          labelsOf(slice, round),
+        )
+        await sums.axpy(1, part)
+      }
+      await sums.scale(1 / (rows * (type === 'mc' ? samples : 1)))
+    } finally {
+      part.dispose()
+    }
+  })
+}
+
+/** Which label each row of a slice is differentiated at, by round. */
+async function labelSource(
+  engine: Engine,
+  data: Data,
+  options: ProductOptions,
+  type: 'empirical' | 'exact' | 'mc',
+  seed: number,
+): Promise<(slice: Slice, round: number) => Int32Array> {
+  if (type === 'empirical') return (slice) => slice.labels as Int32Array
+  if (type === 'exact') return (slice, round) => new Int32Array(slice.rows).fill(round)
+  const k = engine.classes
+  const logits = await evaluate(engine, data, options)
+  return (slice, round) =>
+    Int32Array.from({ length: slice.rows }, (_, i) => {
+      const row = slice.start + i
+      const random = new RandomStream(seed, streams.labels, round, row)
+      return drawLabel(logits.subarray(row * k, (row + 1) * k), (random.next() + 0.5) / 2 ** 32)
+    })
+}
+
+/** A label from softmax(logits), by its cumulative probabilities. */
+function drawLabel(logits: FloatArray, u: number): number {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity)
+  const p = Array.from(logits, (z) => Math.exp(z - most))
+  const total = p.reduce((a, b) => a + b, 0)
+  let rest = u * total
+  for (let c = 0; c < p.length; c++) {
+    rest -= p[c]
+    if (rest < 0) return c
+  }
+  return p.length - 1
+}
+
+/** sums = sum over rows of squared per-example gradients: quick rules where parameters have them, else row by row. */
+async function sumOfSquares(
+  engine: Engine,
+  data: Data,
+  options: ProductOptions,
+  quantity: 'fisherEmpirical' | 'fisherClass',
+  sums: NativeVector,
+  labelsOf: (slice: Slice) => Int32Array,
+): Promise<void> {
+  const slow = new Set(await engine.network.parametersWithoutQuickSquares())
+  const wanted = options.parameters ?? engine.network.layout.map((entry) => entry.name)
+  const quick = wanted.filter((name) => !slow.has(name))
+  const inputs = (slice: Slice) => ({
+    weights: 1,
+    targets: oneHot(labelsOf(slice), engine.classes),
+  })
+  await sums.fill(0)
+  if (quick.length > 0) {
+    const program = programOf(quantity, { ...options, loss: 'crossEntropy', parameters: quick })
+    await runPass(engine, {
+      phase: 'fisherDiagonal',
+      program,
+      data,
+      options,
+      needLabels: false,
+      least: 2,
+      inputs,
+      sums,
+    })
+  }
+  const rest = wanted.filter((name) => slow.has(name))
+  if (rest.length > 0) await squareRowByRow(engine, data, { ...options, parameters: rest }, quantity, sums, labelsOf)
+}
+
+/** A parameter with several uses: the row's whole gradient over all uses, then the square. */
+async function squareRowByRow(
+  engine: Engine,
+  data: Data,
+  options: ProductOptions,
+  quantity: 'fisherEmpirical' | 'fisherClass',
+  sums: NativeVector,
+  labelsOf: (slice: Slice) => Int32Array,
+): Promise<void> {
+  const dtype = dtypeOf(options)
+  const k = engine.classes
+  const program = await engine.programs.get({
+    ...programOf('gradient', { ...options, loss: 'crossEntropy' }),
+    batch: 1,
+  })
+  const parameters = await engine.weights(dtype)
+  const width = engine.inputShape.reduce((a, b) => a * b, 1)
+  const gradient = newSums(engine, dtype)
+  const logits = quantity === 'fisherClass' ? await evaluate(engine, data, options) : undefined
+  try {
+    const step = async (slice: Slice): Promise<number> => {
+      const labels = labelsOf(slice)
+      const weight = logits
+        ? Math.sqrt(probability(logits.subarray(slice.start * k, (slice.start + 1) * k), labels[0]))
+        : 1
+      const targets = oneHot(labels, k)
+      const ran = program.run({
+        rows: 1,
+        inputs: slice.inputs,
+        parameters,
+        targets,
+        weights: weight,
+        sums: gradient,
+        outputs: false,
+      })
+      await Promise.all([ran, sums.addProduct(1, gradient, gradient)])
+      return 1
+    }
+    const rows = checkData(data, engine, false)
+    await runSteps(slices(data, width, 1), step, rows, 'fisherDiagonal', options)
+  } finally {
+    gradient.dispose()
+  }
+}
+
+function probability(logits: FloatArray, label: number): number {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity)
+  return Math.exp(logits[label] - most) / logits.reduce((a, z) => a + Math.exp(z - most), 0)
+}
