@@ -1,0 +1,28 @@
+// Which instruction set the kernels use.
+#pragma once
+
+#include <string>
+
+#include "cpu/isa_kernels.h"
+
+namespace palimpsest::cpu {
+
+enum class Isa { baseline, avx2, avx512 };
+
+const char* isa_name(Isa isa);
+
+// The best set that this machine has and this build contains.
+Isa best_isa();
+// The set in use: best_isa(), or less where the environment variable PALIMPSEST_ISA (baseline, avx2, avx512; read
+// once) says so.
+Isa current_isa();
+// For tests. Throws ERR_INVALID_ARGUMENT where isa is above best_isa().
+void set_isa(Isa isa);
+
+// The kernels of the set in use.
+const IsaKernels& kernels();
+
+template <typename T>
+const TypedKernels<T>& typed_kernels();
+
+}  // namespace palimpsest::cpu

@@ -1,0 +1,48 @@
+// Aligned memory, and the working memory that kernels keep from call to call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace palimpsest::cpu {
+
+// 64-byte aligned; a non-null pointer for 0 bytes too. Throws ERR_OUT_OF_MEMORY with the bytes asked and free.
+void* allocate_aligned(size_t bytes);
+void release_aligned(void* data) noexcept;
+
+// Each kernel has slots of its own, so that one may call another while it holds memory.
+enum class Slot {
+  gemm,
+  gemm_squares,
+  conv_weights,
+  conv_panels,
+  conv_sums,
+  depthwise,
+  squares,
+  elementwise,
+  reduction,
+  softmax,
+  batch_norm,
+  onednn_scratchpad,
+  onednn_weights,
+  onednn_gradient,
+  count_,
+};
+
+// At least `bytes` of memory of the calling thread, 64-byte aligned, valid until the next call with this slot on this
+// thread. It only grows, so a steady loop does not allocate.
+void* workspace(Slot slot, size_t bytes);
+
+template <typename T>
+T* workspace(Slot slot, int64_t count) {
+  return static_cast<T*>(workspace(slot, static_cast<size_t>(count) * sizeof(T)));
+}
+
+// Elements of T that a share of `count` elements takes so that the next one starts on a cache line of its own.
+template <typename T>
+constexpr int64_t whole_lines(int64_t count) {
+  constexpr int64_t line = 64 / sizeof(T);
+  return (count + line - 1) / line * line;
+}
+
+}  // namespace palimpsest::cpu

@@ -1,0 +1,22 @@
+// Convolution and matrix products through oneDNN, float32. Each call returns false where the portable kernel has to do
+// the work: this build has no oneDNN, it is switched off, or the shape is not one for it.
+#pragma once
+
+#include <string>
+
+#include "backend/backend.h"
+
+namespace palimpsest::cpu {
+
+// "oneDNN 2.6.3", empty where this build has none.
+std::string onednn_version();
+bool onednn_enabled();
+// For tests and comparisons; without effect where there is none.
+void set_onednn_enabled(bool enabled);
+
+bool onednn_gemm(const GemmShape& shape, const float* a, const float* b, float* c);
+bool onednn_conv(const ConvShape& shape, const float* x, const float* w, float* y);
+bool onednn_conv_input_gradient(const ConvShape& shape, const float* w, const float* y_bar, float* x_bar);
+bool onednn_conv_weight_gradient(const ConvShape& shape, const float* x, const float* y_bar, float* w_bar);
+
+}  // namespace palimpsest::cpu
