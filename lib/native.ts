@@ -197,8 +197,43 @@ export interface ProgramOptions {
   dtype?: DType
   /** Batch normalisation with the batch's statistics. */
   training?: boolean
+  /** Plan for hold() and apply(): jvp, evaluateJvp, ggnProduct and linearGradient. */
+  holdable?: boolean
   /** Names of the parameters that are differentiated; all where left out. */
   parameters?: readonly string[]
+}
+
+/** A preconditioner M = (theta/m) J^T J + mu I from the Jacobian rows of m sampled examples (native/curvature/low_rank.h). */
+export interface NativeLowRank extends Disposable {
+  /** A row of J: the selected parameters of a float32 or float64 vector. */
+  append(row: NativeVector): Promise<void>
+  factor(theta: number, mu: number): Promise<void>
+  /** out = M^-1 x over the selected parameters; out may be x. */
+  applyInverse(x: NativeVector, out: NativeVector): Promise<void>
+  /** x^T M^-1 x in float64. */
+  inverseQuadratic(x: NativeVector): Promise<number>
+}
+
+/** Bounds for W against the exact minimiser (native/unlearn/ridge.h). */
+export interface NativeRidgeCertificate {
+  residual: number
+  distance: number
+  energy: number
+  allowance: number
+  covarianceNats: number
+}
+
+/** The closed form of a last linear layer over rows that can be taken out again (native/unlearn/ridge.h). */
+export interface NativeRidge extends Disposable {
+  /** Features [rows, f], residuals at the core [rows, K]. */
+  add(rows: number, features: FloatArray, residuals: FloatArray): Promise<void>
+  subtract(rows: number, features: FloatArray, residuals: FloatArray): Promise<void>
+  /** The exact minimiser W [f, K] at damping mu. */
+  solve(mu: number): Promise<Float64Array>
+  /** Of any W, for the rows of the last solve. */
+  certify(w: FloatArray): Promise<NativeRidgeCertificate>
+  /** A draw of N(0, scale^2 H^-1) for every output, [f, K]; keyed by the operating system unless a test gives a seed. */
+  sample(scale: number, seed?: number): Promise<Float64Array>
 }
 
 export interface Native {
@@ -214,6 +249,33 @@ export interface Native {
     values?: Readonly<Record<string, FloatArray>>,
   ) => NativeVector
   Rows: new (type: 'uint8' | 'float32', width: number, expectedRows?: number) => NativeRows
+  LowRank: {
+    new (like: NativeVector, parameters: readonly string[], rows: number, sampled: number): NativeLowRank
+    /** Another factor of the same Jacobian rows. */
+    new (other: NativeLowRank): NativeLowRank
+  }
+  Ridge: {
+    new (features: number, outputs: number, device: string): NativeRidge
+    /** An independent copy of the sums. */
+    new (other: NativeRidge): NativeRidge
+  }
+  /** The Gaussian formulas of native/unlearn/gaussian_privacy.h: distances are Mahalanobis distances D. */
+  natsOf(distance: number): number
+  distanceOfNats(nats: number): number
+  advantage(nats: number): number
+  epsilonOf(distance: number, delta: number): number
+  distanceOf(epsilon: number, delta: number): number
+  deltaOf(epsilon: number, distance: number): number
+  /** Rounds the selected parameters to the public grid of a noise scale; gives the grid's spacing. */
+  roundToNoiseGrid(vector: NativeVector, parameters: readonly string[], scale: number): Promise<number>
+  /** Adds one draw of noise on that grid and rounds to float32; `shaped` is noise drawn from a factor instead. */
+  addReleaseNoise(
+    vector: NativeVector,
+    parameters: readonly string[],
+    scale: number,
+    seed?: number,
+    shaped?: Float64Array,
+  ): Promise<void>
   createProgram(network: NativeNetwork, options: ProgramOptions): Promise<NativeProgram>
   /** Bytes that createProgram would allocate for the arena. */
   plannedBytes(network: NativeNetwork, options: ProgramOptions): Promise<number>

@@ -1,0 +1,130 @@
+// A program's signature, its buffers and its steps.
+#include "binding/device_program.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+
+namespace palimpsest {
+
+ProgramSignature::ProgramSignature(const ProgramDescription& description) {
+  const Graph& graph = description.graph;
+  for (ValueId id = 0; id < graph.value_count(); ++id) {
+    const Value& value = graph.value(id);
+    if (value.source == Source::tangent) reads_tangents = true;
+    if (value.source != Source::input) continue;
+    inputs[value.index] = {true, value.dims, element_count(value.dims) / graph.batch()};
+  }
+  for (const GraphOutput& output : description.outputs) {
+    if (output.parameter >= 0) {
+      writes_sums = true;
+      continue;
+    }
+    const Value& value = graph.value(output.value);
+    const bool rows = value.batch.axis == 0 && value.batch.outer == 1 && value.batch.inner == 1;
+    outputs.push_back({value.dims, rows, element_count(value.dims)});
+  }
+}
+
+DeviceProgram::DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype)
+    : DeviceProgram(placed, options, dtype, product_graph(placed->network, options)) {}
+
+DeviceProgram::DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype,
+                             ProgramDescription description)
+    : placed_(std::move(placed)), options_(options), dtype_(dtype), signature_(description) {
+  try {
+    for (int slot = 0; slot < input_slots; ++slot) {
+      if (signature_.inputs[slot].read) inputs_[slot] = allocate(element_count(signature_.inputs[slot].dims));
+    }
+    for (const ProgramOutput& output : signature_.outputs) outputs_.push_back(allocate(output.count));
+    program_ = std::make_unique<Program>(std::move(description), placed_->network, queue().shared_backend(), dtype);
+  } catch (...) {
+    for (void* buffer : buffers_) queue().backend().release(buffer);
+    throw;
+  }
+}
+
+DeviceProgram::~DeviceProgram() {
+  for (void* buffer : buffers_) queue().backend().release(buffer);
+}
+
+void* DeviceProgram::allocate(int64_t count) {
+  const size_t bytes = static_cast<size_t>(count) * size_of(dtype_);
+  buffers_.reserve(buffers_.size() + 1);
+  buffers_.push_back(queue().backend().allocate(bytes));
+  buffer_bytes_ += bytes;
+  return buffers_.back();
+}
+
+void DeviceProgram::take_inputs(Staging& staging) {
+  Backend& backend = queue().backend();
+  for (int slot = 0; slot < input_slots; ++slot) {
+    const ProgramInput& input = signature_.inputs[slot];
+    if (!input.read) continue;
+    if (slot != input_x || !staging.gather.store) {
+      backend.copy_in(inputs_[slot], staging.inputs[slot].data(), staging.inputs[slot].size());
+      continue;
+    }
+    const StagedGather& gather = staging.gather;
+    GatherSpec spec{gather.channels, gather.height, gather.width, gather.pad, gather.scale, gather.shift};
+    const int64_t batch = input.dims[0];
+    const bool image = gather.height * gather.width > 1;
+    Dims dims = image ? Dims{batch, gather.channels, gather.height, gather.width} : Dims{batch, gather.channels};
+    backend.gather_rows(spec, gather.rows, gather.store->data(), gather.store->type() == RowType::u8,
+                        dense_tensor(inputs_[slot], dtype_, std::move(dims)));
+  }
+}
+
+void DeviceProgram::give_outputs(Staging& staging) {
+  Backend& backend = queue().backend();
+  if (!staging.wants_outputs || outputs_.empty()) return backend.synchronize();
+  staging.outputs.resize(outputs_.size());
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const ProgramOutput& output = signature_.outputs[i];
+    const int64_t count = output.rows ? output.count / options_.batch * staging.rows : output.count;
+    staging.outputs[i].resize(static_cast<size_t>(count) * size_of(dtype_));
+    backend.copy_out(staging.outputs[i].data(), outputs_[i], staging.outputs[i].size());
+  }
+}
+
+Bindings DeviceProgram::bindings(const VectorsOfCall& vectors) const {
+  Bindings bound;
+  std::copy(std::begin(inputs_), std::end(inputs_), std::begin(bound.inputs));
+  bound.parameters = vectors.parameters->data();
+  if (vectors.tangents) bound.tangents = vectors.tangents->data();
+  if (vectors.sums) bound.sums = vectors.sums->data();
+  bound.rows = outputs_;
+  bound.accumulate = vectors.accumulate;
+  return bound;
+}
+
+void DeviceProgram::run(Staging& staging, const VectorsOfCall& vectors) {
+  anchor_.reset();
+  const Bindings bound = bindings(vectors);
+  take_inputs(staging);
+  program_->run(bound);
+  give_outputs(staging);
+}
+
+void DeviceProgram::hold(Staging& staging, const VectorsOfCall& vectors) {
+  anchor_.reset();
+  const Bindings bound = bindings(vectors);
+  take_inputs(staging);
+  program_->hold(bound);
+  queue().backend().synchronize();
+  held_rows_ = staging.rows;
+  anchor_ = vectors.parameters;
+}
+
+void DeviceProgram::apply(Staging& staging, const VectorsOfCall& vectors) {
+  if (!anchor_)
+    throw Error(ErrorCode::invalid_argument, "expected hold() before apply(), got none since the last run()");
+  VectorsOfCall all = vectors;
+  all.parameters = anchor_;
+  staging.rows = held_rows_;
+  program_->apply(bindings(all));
+  give_outputs(staging);
+}
+
+}  // namespace palimpsest

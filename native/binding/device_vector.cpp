@@ -1,0 +1,45 @@
+// Memory of a vector and views of it.
+#include "binding/device_vector.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace palimpsest {
+
+DeviceVector::~DeviceVector() {
+  if (data_ != nullptr) queue_.backend().release(data_);
+}
+
+void DeviceVector::create(const std::vector<StagedRange>& initial) noexcept {
+  try {
+    data_ = queue_.backend().allocate(bytes());
+    queue_.backend().fill(whole(), 0);
+    for (const StagedRange& staged : initial) write(staged);
+  } catch (...) {
+    failure_ = std::current_exception();
+  }
+}
+
+Tensor DeviceVector::range(int64_t offset, int64_t count) const {
+  if (failure_) std::rethrow_exception(failure_);
+  if (data_ == nullptr) throw Error(ErrorCode::internal, "expected a vector's memory before its use");
+  std::byte* start = static_cast<std::byte*>(data_) + static_cast<size_t>(offset) * size_of(dtype_);
+  return dense_tensor(start, dtype_, {count});
+}
+
+Tensor DeviceVector::whole() const { return range(0, layout_->length()); }
+
+void DeviceVector::write(const StagedRange& staged) const {
+  queue_.backend().copy_in(range(staged.offset, staged.count).data, staged.values.data(), staged.values.size());
+}
+
+bool same_layout(const ParameterLayout& a, const ParameterLayout& b) {
+  if (&a == &b) return true;
+  return std::equal(a.entries().begin(), a.entries().end(), b.entries().begin(), b.entries().end(),
+                    [](const ParameterEntry& x, const ParameterEntry& y) {
+                      return x.name == y.name && x.dims == y.dims && x.offset == y.offset;
+                    });
+}
+
+}  // namespace palimpsest

@@ -1,0 +1,107 @@
+// LowRank's constructor and steps.
+#include "binding/low_rank_handle.h"
+
+#include "binding/task.h"
+#include "binding/vector_handle.h"
+
+namespace palimpsest {
+
+void LowRankHandle::init(Napi::Env env, Napi::Object exports) {
+  exports.Set(name, define(env, {
+                                    method_named<&LowRankHandle::append>("append"),
+                                    method_named<&LowRankHandle::factor>("factor"),
+                                    method_named<&LowRankHandle::apply_inverse>("applyInverse"),
+                                    method_named<&LowRankHandle::inverse_quadratic>("inverseQuadratic"),
+                                }));
+}
+
+// (like: Vector, parameters: string[], rows, sampled), or (other: LowRank) to share its Jacobian under another factor.
+LowRankHandle::LowRankHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  guarded(info.Env(), [&] {
+    if (info.Length() == 1) {
+      const std::shared_ptr<LowRankState>& other = LowRankHandle::from(info[0], "other").held();
+      auto state = std::make_unique<LowRankState>(other->queue, other->layout);
+      state->selection = other->selection;
+      state->rows = other->rows;
+      state->sampled = other->sampled;
+      // Sharing happens on the queue, after the first factor of the other.
+      StepQueue& queue = other->queue;
+      hold(info.Env(), queue.share(std::move(state)), 0);
+      start_task(info.Env(), queue, [self = held(), other] {
+        if (other->preconditioner) self->preconditioner.emplace(*other->preconditioner);
+      });
+      return;
+    }
+    const std::shared_ptr<DeviceVector>& like = VectorHandle::from(info[0], "like").held();
+    auto state = std::make_unique<LowRankState>(like->queue(), like->layout());
+    state->selection = Selection(info[1], *like->layout());
+    state->rows = whole_number(info[2], "rows", 1, 1 << 20);
+    state->sampled = whole_number(info[3], "sampled", 1, state->rows);
+    const int64_t bytes = state->rows * state->selection.size() * static_cast<int64_t>(sizeof(float));
+    StepQueue& queue = like->queue();
+    hold(info.Env(), queue.share(std::move(state)), bytes);
+  });
+}
+
+// A row of J: the selected values of a vector.
+Napi::Value LowRankHandle::append(const Napi::CallbackInfo& info) {
+  return start_task(info.Env(), held()->queue,
+                    [state = held(), row = VectorHandle::from(info[0], "row").held()] {
+                      if (state->preconditioner)
+                        throw Error(ErrorCode::internal, "expected rows before the first factor");
+                      const size_t most = static_cast<size_t>(state->rows * state->selection.size());
+                      if (state->jacobian.capacity() < most) state->jacobian.reserve(most);
+                      if (state->jacobian.size() + static_cast<size_t>(state->selection.size()) > most) {
+                        throw Error(ErrorCode::internal, "expected no more rows than were announced");
+                      }
+                      const std::vector<float> values = state->selection.gather<float>(*row);
+                      state->jacobian.insert(state->jacobian.end(), values.begin(), values.end());
+                    })
+      .promise;
+}
+
+Napi::Value LowRankHandle::factor(const Napi::CallbackInfo& info) {
+  const double theta = finite_number(info[0], "theta"), mu = finite_number(info[1], "mu");
+  return start_task(info.Env(), held()->queue,
+                    [state = held(), theta, mu] {
+                      if (!state->preconditioner) {
+                        state->preconditioner.emplace(std::move(state->jacobian), state->rows, state->selection.size(),
+                                                      state->sampled);
+                      }
+                      state->preconditioner->factor(theta, mu);
+                    })
+      .promise;
+}
+
+// (x, out): out = M^-1 x over the selected parameters.
+Napi::Value LowRankHandle::apply_inverse(const Napi::CallbackInfo& info) {
+  VectorHandle& target = VectorHandle::from(info[1], "out");
+  const Started started = start_task(
+      info.Env(), held()->queue, [state = held(), x = VectorHandle::from(info[0], "x").held(), out = target.held()] {
+        if (!state->preconditioner) throw Error(ErrorCode::internal, "expected a factor before it is applied");
+        if (x->dtype() == DType::f64) {
+          std::vector<double> v = state->selection.gather<double>(*x);
+          state->preconditioner->apply_inverse<double>(v, v);
+          state->selection.scatter<double>(v, *out);
+        } else {
+          std::vector<float> v = state->selection.gather<float>(*x);
+          state->preconditioner->apply_inverse<float>(v, v);
+          state->selection.scatter<float>(v, *out);
+        }
+      });
+  target.written_by(started.ticket);
+  return started.promise;
+}
+
+Napi::Value LowRankHandle::inverse_quadratic(const Napi::CallbackInfo& info) {
+  return start_task(
+             info.Env(), held()->queue,
+             [state = held(), x = VectorHandle::from(info[0], "x").held()] {
+               if (!state->preconditioner) throw Error(ErrorCode::internal, "expected a factor before it is applied");
+               return state->preconditioner->inverse_quadratic(state->selection.gather<double>(*x));
+             },
+             [](Napi::Env env, double value) { return Napi::Number::New(env, value); })
+      .promise;
+}
+
+}  // namespace palimpsest

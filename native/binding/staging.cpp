@@ -1,0 +1,28 @@
+// The pool of stagings.
+#include "binding/staging.h"
+
+namespace palimpsest {
+
+std::shared_ptr<Staging> StagingPool::take() {
+  std::unique_ptr<Staging> staging;
+  {
+    const std::lock_guard<std::mutex> hold(mutex_);
+    if (!free_.empty()) {
+      staging = std::move(free_.back());
+      free_.pop_back();
+    }
+  }
+  if (!staging) staging = std::make_unique<Staging>();
+  return std::shared_ptr<Staging>(staging.release(), [pool = shared_from_this()](Staging* last) noexcept {
+    std::unique_ptr<Staging> kept(last);
+    kept->gather.store.reset();
+    try {
+      const std::lock_guard<std::mutex> hold(pool->mutex_);
+      pool->free_.push_back(std::move(kept));
+    } catch (...) {
+      // Without memory for the list it ends here.
+    }
+  });
+}
+
+}  // namespace palimpsest
