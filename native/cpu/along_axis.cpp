@@ -12,8 +12,8 @@ namespace palimpsest::cpu {
 namespace {
 
 [[noreturn]] void refuse_index(int64_t index, int64_t size) {
-  throw Error(ErrorCode::invalid_argument,
-              "expected an index of 0 to " + std::to_string(size - 1) + " along the axis, got " + std::to_string(index));
+  throw Error(ErrorCode::invalid_argument, "expected an index of 0 to " + std::to_string(size - 1) +
+                                               " along the axis, got " + std::to_string(index));
 }
 
 // Visits the dims but `axis`: visit(offset of a, of b, of c).

@@ -1,4 +1,5 @@
-// Convolution, its adjoints and its per-example squares: portable kernels. Channels-last activations, row-major weights.
+// Convolution, its adjoints and its per-example squares: portable kernels. Channels-last activations, row-major
+// weights.
 #pragma once
 
 #include "backend/backend.h"

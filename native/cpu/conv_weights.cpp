@@ -56,40 +56,42 @@ void sum_products(const TapConv& conv, bool squares, const T* x, const T* y_bar,
   const int64_t positions = conv.positions(), width = kernels.tile_columns;
   const int64_t depth = squares ? image : gemm_depth;
   const int64_t block = squares ? 4 * width : block_columns(kernels);
-  const int64_t share = whole_lines<T>(most_tile_rows * depth + depth * std::min(block, ceil_div(conv.out, width) * width));
+  const int64_t share =
+      whole_lines<T>(most_tile_rows * depth + depth * std::min(block, ceil_div(conv.out, width) * width));
   T* memory = workspace<T>(Slot::conv_panels, thread_count() * share);
   parallel_for(ceil_div(total, kernels.tile_rows), 2.0 * positions * total * conv.out / 16,
                [&](int64_t unit_begin, int64_t unit_end, int thread) {
-    T* panel = memory + thread * share;
-    T* gradient = panel + most_tile_rows * depth;
-    const int64_t first = unit_begin * kernels.tile_rows, last = std::min(total, unit_end * kernels.tile_rows);
-    for (int64_t m = first; m < last; ++m) std::fill_n(sums + m * conv.out, conv.out, T(0));
-    for (int64_t column = 0; column < conv.out; column += block) {
-      const int64_t columns = std::min(block, conv.out - column);
-      for (int64_t begin = 0; begin < positions; begin += depth) {
-        const int64_t k = std::min(depth, positions - begin);
-        pack_gradient(kernels, y_bar + column, y_channels, begin, k, columns, gradient);
-        const auto pack = [&](int64_t m, int64_t rows, T* to) {
-          pack_patch_columns(kernels, conv, x, begin, k, m, rows, to);
-        };
-        if (!squares) {
-          multiply_rows(kernels, false, first, last, k, gradient, k * width, columns, T(1), T(1), panel, pack,
-                        [&](int64_t m) { return sums + m * conv.out + column; });
-          continue;
-        }
-        for (int64_t m = first; m < last; m += kernels.tile_rows) {
-          const int64_t rows = std::min(kernels.tile_rows, last - m);
-          pack(m, rows, panel);
-          for (int64_t j = 0; j < columns; j += width) {
-            T* out[most_tile_rows];
-            for (int64_t r = 0; r < rows; ++r) out[r] = sums + (m + r) * conv.out + column + j;
-            kernels.square_by_columns(rows, k, panel, gradient + j * k, nullptr,
-                                      {out, std::min(width, columns - j), T(1), T(1)});
-          }
-        }
-      }
-    }
-  });
+                 T* panel = memory + thread * share;
+                 T* gradient = panel + most_tile_rows * depth;
+                 const int64_t first = unit_begin * kernels.tile_rows,
+                               last = std::min(total, unit_end * kernels.tile_rows);
+                 for (int64_t m = first; m < last; ++m) std::fill_n(sums + m * conv.out, conv.out, T(0));
+                 for (int64_t column = 0; column < conv.out; column += block) {
+                   const int64_t columns = std::min(block, conv.out - column);
+                   for (int64_t begin = 0; begin < positions; begin += depth) {
+                     const int64_t k = std::min(depth, positions - begin);
+                     pack_gradient(kernels, y_bar + column, y_channels, begin, k, columns, gradient);
+                     const auto pack = [&](int64_t m, int64_t rows, T* to) {
+                       pack_patch_columns(kernels, conv, x, begin, k, m, rows, to);
+                     };
+                     if (!squares) {
+                       multiply_rows(kernels, false, first, last, k, gradient, k * width, columns, T(1), T(1), panel,
+                                     pack, [&](int64_t m) { return sums + m * conv.out + column; });
+                       continue;
+                     }
+                     for (int64_t m = first; m < last; m += kernels.tile_rows) {
+                       const int64_t rows = std::min(kernels.tile_rows, last - m);
+                       pack(m, rows, panel);
+                       for (int64_t j = 0; j < columns; j += width) {
+                         T* out[most_tile_rows];
+                         for (int64_t r = 0; r < rows; ++r) out[r] = sums + (m + r) * conv.out + column + j;
+                         kernels.square_by_columns(rows, k, panel, gradient + j * k, nullptr,
+                                                   {out, std::min(width, columns - j), T(1), T(1)});
+                       }
+                     }
+                   }
+                 }
+               });
 }
 
 template <typename T>

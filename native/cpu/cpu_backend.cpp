@@ -35,16 +35,17 @@ void check_shape(const ConvShape& s) {
   for (const int64_t size : sizes) valid &= size >= 0;
   for (const int64_t size : positive) valid &= size >= 1;
   if (valid && s.c % s.groups == 0 && s.o % s.groups == 0) return;
-  throw Error(ErrorCode::shape, "expected a window of positive sizes, strides and dilations and channels in whole "
-                                "groups, got " + to_string({s.n, s.c, s.h, s.w}) + " to " +
-                                to_string({s.n, s.o, s.oh, s.ow}) + " by " + to_string({s.kh, s.kw}) + " in " +
-                                std::to_string(s.groups) + " groups");
+  throw Error(ErrorCode::shape,
+              "expected a window of positive sizes, strides and dilations and channels in whole "
+              "groups, got " +
+                  to_string({s.n, s.c, s.h, s.w}) + " to " + to_string({s.n, s.o, s.oh, s.ow}) + " by " +
+                  to_string({s.kh, s.kw}) + " in " + std::to_string(s.groups) + " groups");
 }
 
 void expect_count(const char* what, int64_t expected, const Tensor& tensor) {
   if (element_count(tensor.dims) == expected) return;
-  throw Error(ErrorCode::shape, "expected " + std::to_string(expected) + " elements of " + what + ", got " +
-                                    to_string(tensor.dims));
+  throw Error(ErrorCode::shape,
+              "expected " + std::to_string(expected) + " elements of " + what + ", got " + to_string(tensor.dims));
 }
 
 void check_conv(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y) {
@@ -57,7 +58,9 @@ void check_conv(const ConvShape& s, const Tensor& x, const Tensor& w, const Tens
 
 void check_pool(const ConvShape& s, const Tensor& x, const Tensor& y) {
   check_shape(s);
-  if (s.o != s.c) throw Error(ErrorCode::shape, "expected pooling to keep " + std::to_string(s.c) + " channels, got " + std::to_string(s.o));
+  if (s.o != s.c)
+    throw Error(ErrorCode::shape,
+                "expected pooling to keep " + std::to_string(s.c) + " channels, got " + std::to_string(s.o));
   expect_type("pooling", x.dtype, y);
   expect_count("x", s.n * s.h * s.w * s.c, x);
   expect_count("y", s.n * s.oh * s.ow * s.c, y);

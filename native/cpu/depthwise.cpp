@@ -27,22 +27,23 @@ void run_taps(const TapConv& conv, int64_t channels, const T* x, const T* w, T* 
   const T** memory = workspace<const T*>(Slot::depthwise, thread_count() * 2 * (taps + 8));
   parallel_for(conv.n * conv.grid_h, static_cast<double>(conv.positions()) * taps * channels / 4,
                [&](int64_t begin, int64_t end, int thread) {
-    const T** from = memory + thread * 2 * (taps + 8);
-    const T** weight = from + taps;
-    for (int64_t line = begin; line < end; ++line) {
-      const int64_t image = line / conv.grid_h, i = line % conv.grid_h;
-      for (int64_t j = 0; j < conv.grid_w; ++j) {
-        int64_t count = 0;
-        for (const Tap& tap : conv.taps) {
-          const int64_t h = i * conv.step_h + tap.dh, at = j * conv.step_w + tap.dw;
-          if (h < 0 || h >= conv.h || at < 0 || at >= conv.w) continue;
-          from[count] = x + ((image * conv.h + h) * conv.w + at) * channels;
-          weight[count++] = w + tap.weight * channels;
-        }
-        kernels.depthwise(count, from, weight, channels, y + image * conv.y_image + i * conv.y_row + j * conv.y_column);
-      }
-    }
-  });
+                 const T** from = memory + thread * 2 * (taps + 8);
+                 const T** weight = from + taps;
+                 for (int64_t line = begin; line < end; ++line) {
+                   const int64_t image = line / conv.grid_h, i = line % conv.grid_h;
+                   for (int64_t j = 0; j < conv.grid_w; ++j) {
+                     int64_t count = 0;
+                     for (const Tap& tap : conv.taps) {
+                       const int64_t h = i * conv.step_h + tap.dh, at = j * conv.step_w + tap.dw;
+                       if (h < 0 || h >= conv.h || at < 0 || at >= conv.w) continue;
+                       from[count] = x + ((image * conv.h + h) * conv.w + at) * channels;
+                       weight[count++] = w + tap.weight * channels;
+                     }
+                     kernels.depthwise(count, from, weight, channels,
+                                       y + image * conv.y_image + i * conv.y_row + j * conv.y_column);
+                   }
+                 }
+               });
 }
 
 // Grid columns [first, last) whose tap reads inside a row of width w.

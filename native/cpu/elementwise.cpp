@@ -92,9 +92,9 @@ struct Tiles {
 
 // How one operand's elements lie over the loop.
 struct Operand {
-  bool dense = false;     // element e is at offset e
-  int64_t period = 0;     // elements after which the pattern repeats, over all outer axes
-  int64_t contiguous = 0; // runs of this many elements lie side by side
+  bool dense = false;      // element e is at offset e
+  int64_t period = 0;      // elements after which the pattern repeats, over all outer axes
+  int64_t contiguous = 0;  // runs of this many elements lie side by side
 };
 
 Operand describe(const StridedLoop& loop, int operand) {
@@ -120,7 +120,8 @@ Operand describe(const StridedLoop& loop, int operand) {
   return result;
 }
 
-// Visits elements [begin, begin + n) of an operand as runs along the innermost axis: visit(offset, stride, done, count).
+// Visits elements [begin, begin + n) of an operand as runs along the innermost axis: visit(offset, stride, done,
+// count).
 template <class Visit>
 void visit_runs(const StridedLoop& loop, int operand, int64_t begin, int64_t n, Visit visit) {
   const int inner = loop.axes - 1;
@@ -163,11 +164,11 @@ template <typename T>
 struct Plan {
   const ElementwiseProgram& program;
   std::span<const Tensor> inputs, outputs;
-  StridedLoop loop;       // operands: outputs, then inputs
+  StridedLoop loop;  // operands: outputs, then inputs
   Tiles tiles;
   std::vector<Operand> operands;
-  std::vector<int> buffer;            // of each register: its tile buffer, -1 for none
-  std::vector<int> direct_output;     // of each register: the output it is computed in, -1 for none
+  std::vector<int> buffer;         // of each register: its tile buffer, -1 for none
+  std::vector<int> direct_output;  // of each register: the output it is computed in, -1 for none
   int buffers = 0;
 
   const Operand& input(int i) const { return operands[outputs.size() + i]; }
@@ -244,7 +245,10 @@ template <typename T>
 class TileRunner {
  public:
   TileRunner(const Plan<T>& plan, T* memory)
-      : plan_(plan), kernels_(typed_kernels<T>()), memory_(memory), registers_(plan.buffer.size(), nullptr),
+      : plan_(plan),
+        kernels_(typed_kernels<T>()),
+        memory_(memory),
+        registers_(plan.buffer.size(), nullptr),
         laid_out_(plan.inputs.size(), {-1, 0}) {}
 
   void run(int64_t begin, int64_t n) {
@@ -255,9 +259,8 @@ class TileRunner {
       const size_t reg = program.inputs + s;
       T* to = plan_.direct_output[reg] >= 0 ? plan_.outputs[plan_.direct_output[reg]].template as<T>() + begin
                                             : memory_ + plan_.buffer[reg] * most_tile;
-      const MapKernel<T> kernel = step.code == Code::unary
-                                      ? kernels_.unary[static_cast<int>(step.unary)][step.order]
-                                      : kernels_.binary[static_cast<int>(step.code)];
+      const MapKernel<T> kernel = step.code == Code::unary ? kernels_.unary[static_cast<int>(step.unary)][step.order]
+                                                           : kernels_.binary[static_cast<int>(step.code)];
       const int operands = operand_count(step);
       kernel(registers_[step.a], operands > 1 ? registers_[step.b] : nullptr,
              operands > 2 ? registers_[step.c] : nullptr, to, n, static_cast<T>(step.alpha), static_cast<T>(step.beta));
@@ -337,8 +340,7 @@ void run(const ElementwiseProgram& program, std::span<const Tensor> inputs, std:
 
 void elementwise(const ElementwiseProgram& program, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
   check(program, inputs, outputs);
-  with_float("elementwise", outputs[0].dtype,
-             [&](auto zero) { run<decltype(zero)>(program, inputs, outputs); });
+  with_float("elementwise", outputs[0].dtype, [&](auto zero) { run<decltype(zero)>(program, inputs, outputs); });
 }
 
 }  // namespace palimpsest::cpu

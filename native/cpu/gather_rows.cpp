@@ -73,15 +73,16 @@ void gather_rows(const GatherSpec& spec, std::span<const GatherRow> rows, const 
     using T = decltype(zero);
     parallel_for(static_cast<int64_t>(rows.size()), static_cast<double>(element_count(y.dims)),
                  [&](int64_t begin, int64_t end, int) {
-      for (int64_t n = begin; n < end; ++n) {
-        T* to = y.as<T>() + n * y.strides[0];
-        const auto gather = [&](const auto* from) {
-          gather_image(spec, rows[static_cast<size_t>(n)], from, to, out_h, out_w, y.strides[1],
-                       image ? y.strides[2] : 0, image ? y.strides[3] : 0);
-        };
-        store_is_u8 ? gather(static_cast<const uint8_t*>(store)) : gather(static_cast<const float*>(store));
-      }
-    });
+                   for (int64_t n = begin; n < end; ++n) {
+                     T* to = y.as<T>() + n * y.strides[0];
+                     const auto gather = [&](const auto* from) {
+                       gather_image(spec, rows[static_cast<size_t>(n)], from, to, out_h, out_w, y.strides[1],
+                                    image ? y.strides[2] : 0, image ? y.strides[3] : 0);
+                     };
+                     store_is_u8 ? gather(static_cast<const uint8_t*>(store))
+                                 : gather(static_cast<const float*>(store));
+                   }
+                 });
   });
 }
 

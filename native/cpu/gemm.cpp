@@ -99,8 +99,8 @@ void gemm(const GemmShape& shape, const T* a, const T* b, T* c) {
   const int64_t unit = cut_rows ? kernels.tile_rows : kernels.tile_columns;
   const int64_t extent = cut_rows ? shape.m : shape.n;
 
-  const int64_t share =
-      whole_lines<T>(panel_elements<T> + gemm_depth * std::min(block_columns(kernels), column_units * kernels.tile_columns));
+  const int64_t share = whole_lines<T>(
+      panel_elements<T> + gemm_depth * std::min(block_columns(kernels), column_units * kernels.tile_columns));
   T* memory = workspace<T>(Slot::gemm, threads * share);
   const double work = 2.0 * shape.batch * shape.m * shape.n * shape.k / 16;
   parallel_for(shape.batch * units, work, [&](int64_t begin, int64_t end, int thread) {
@@ -108,8 +108,8 @@ void gemm(const GemmShape& shape, const T* a, const T* b, T* c) {
     while (begin < end) {
       const int64_t i = begin / units, first = begin % units;
       const int64_t count = std::min(units - first, end - begin);
-      Product<T> product{shape, a + i * shape.stride_a, b + i * shape.stride_b, c + i * shape.stride_c,
-                         0, shape.m, 0, shape.n};
+      Product<T> product{shape,  a + i * shape.stride_a, b + i * shape.stride_b, c + i * shape.stride_c, 0, shape.m, 0,
+                         shape.n};
       (cut_rows ? product.row_begin : product.column_begin) = first * unit;
       (cut_rows ? product.row_end : product.column_end) = std::min(extent, (first + count) * unit);
       multiply(kernels, product, panels, panels + panel_elements<T>);

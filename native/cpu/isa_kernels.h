@@ -7,8 +7,8 @@
 
 namespace palimpsest::cpu {
 
-constexpr int unary_count = 23;   // of enum Unary
-constexpr int code_count = 10;    // of enum Code
+constexpr int unary_count = 23;  // of enum Unary
+constexpr int code_count = 10;   // of enum Code
 constexpr int most_tile_rows = 16;
 
 // Steps of k that one pass of the matrix product takes, and the distance of the rows of A packed by rows. The extra
@@ -20,8 +20,8 @@ constexpr int64_t packed_row = gemm_depth + 64 / static_cast<int64_t>(sizeof(T))
 // What a tile of the matrix product does with its result t = a b: c = alpha t + beta c (c is not read for beta 0).
 template <typename T>
 struct TileOut {
-  T* const* rows;    // row pointers of c, as many as the tile has rows
-  int64_t columns;   // columns to write, at most tile_columns
+  T* const* rows;   // row pointers of c, as many as the tile has rows
+  int64_t columns;  // columns to write, at most tile_columns
   T alpha, beta;
 };
 
@@ -49,12 +49,13 @@ struct TypedKernels {
   double (*dot)(const T* x, const T* y, int64_t n);
   // sums[j] += sum_i x[i stride + j], and of (x - center[j])^2.
   void (*add_rows)(const T* x, int64_t rows, int64_t stride, int64_t columns, double* sums);
-  void (*add_rows_squared)(const T* x, int64_t rows, int64_t stride, int64_t columns, const double* center, double* sums);
+  void (*add_rows_squared)(const T* x, int64_t rows, int64_t stride, int64_t columns, const double* center,
+                           double* sums);
 
-  T (*max)(const T* x, int64_t n);                                         // NaN where x has one
-  double (*exp_sum)(const T* x, T center, T* y, int64_t n);                // y = e^(x - center); their sum
-  void (*axpy)(T alpha, const T* x, T* y, int64_t n);                      // y += alpha x
-  void (*shift_scale)(const T* x, T shift, T scale, T* y, int64_t n);      // y = (x - shift) scale
+  T (*max)(const T* x, int64_t n);                                     // NaN where x has one
+  double (*exp_sum)(const T* x, T center, T* y, int64_t n);            // y = e^(x - center); their sum
+  void (*axpy)(T alpha, const T* x, T* y, int64_t n);                  // y += alpha x
+  void (*shift_scale)(const T* x, T shift, T scale, T* y, int64_t n);  // y = (x - shift) scale
   void (*sgd)(T rate, T momentum, T decay, bool nesterov, const T* g, T* v, T* w, int64_t n);  // v may be null
 
   // y[c] = sum_t x[t][c] w[w_rows[t] channels + c], a channels-last position of a depthwise convolution.

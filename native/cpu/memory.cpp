@@ -49,8 +49,8 @@ void* allocate_aligned(size_t bytes) {
     data = ::operator new((bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0), alignment, std::nothrow);
   }
   if (data == nullptr) {
-    throw Error(ErrorCode::out_of_memory,
-                "expected to allocate " + std::to_string(bytes) + " bytes, got none of them: " + free_memory() + " free");
+    throw Error(ErrorCode::out_of_memory, "expected to allocate " + std::to_string(bytes) +
+                                              " bytes, got none of them: " + free_memory() + " free");
   }
   return data;
 }

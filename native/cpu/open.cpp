@@ -9,8 +9,8 @@ std::shared_ptr<Backend> open_backend(const std::string& device) {
     static const std::shared_ptr<Backend> backend = std::make_shared<cpu::CpuBackend>();
     return backend;
   }
-  throw Error(ErrorCode::device, "expected the device cpu, which is all that this build has kernels for, got '" + device +
-                                     "'; choose device 'cpu'");
+  throw Error(ErrorCode::device, "expected the device cpu, which is all that this build has kernels for, got '" +
+                                     device + "'; choose device 'cpu'");
 }
 
 }  // namespace palimpsest

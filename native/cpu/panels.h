@@ -20,7 +20,7 @@ int64_t block_columns(const TypedKernels<T>& kernels) {
 
 // Elements of a packed panel of A, by rows or by columns, with room for a read past the end.
 template <typename T>
-constexpr int64_t panel_elements = most_tile_rows * packed_row<T>;
+constexpr int64_t panel_elements = most_tile_rows* packed_row<T>;
 
 // Rows of the product: c[m] += a[m] b for m in [begin, end). pack(m, rows, panel) packs A's rows m.. for these k steps;
 // row(m) is where the product's row starts; b is panels of tile_columns, each k deep, panel_distance apart.

@@ -103,21 +103,21 @@ void sum_columns(const Reduction& r, const T* x, T* y, double alpha) {
   const int64_t parts = parts_of(r.summed.count * std::min<int64_t>(columns, 64), outer);
   const int64_t pieces = std::max<int64_t>(1, std::min(parts, r.summed.count / rows_a_part + 1));
   double* partial = workspace<double>(Slot::reduction, outer * pieces * columns);
-  parallel_for(outer * pieces, static_cast<double>(r.kept.count) * r.summed.count / 4,
-               [&](int64_t begin, int64_t end, int) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      double* sums = partial + unit * columns;
-      std::fill_n(sums, columns, 0.0);
-      const Odometer<2> at(r.kept, inner, unit / pieces);
-      const int64_t total = r.summed.count, piece = unit % pieces;
-      for (int64_t row = total * piece / pieces; row < total * (piece + 1) / pieces;) {
-        const Odometer<1> from(r.summed, last, row / run);
-        const int64_t first = row % run, count = std::min(run - first, total * (piece + 1) / pieces - row);
-        kernels.add_rows(x + at.offset[0] + from.offset[0] + first * run_stride, count, run_stride, columns, sums);
-        row += count;
-      }
-    }
-  });
+  parallel_for(
+      outer * pieces, static_cast<double>(r.kept.count) * r.summed.count / 4, [&](int64_t begin, int64_t end, int) {
+        for (int64_t unit = begin; unit < end; ++unit) {
+          double* sums = partial + unit * columns;
+          std::fill_n(sums, columns, 0.0);
+          const Odometer<2> at(r.kept, inner, unit / pieces);
+          const int64_t total = r.summed.count, piece = unit % pieces;
+          for (int64_t row = total * piece / pieces; row < total * (piece + 1) / pieces;) {
+            const Odometer<1> from(r.summed, last, row / run);
+            const int64_t first = row % run, count = std::min(run - first, total * (piece + 1) / pieces - row);
+            kernels.add_rows(x + at.offset[0] + from.offset[0] + first * run_stride, count, run_stride, columns, sums);
+            row += count;
+          }
+        }
+      });
   for (int64_t o = 0; o < outer; ++o) {
     const Odometer<2> at(r.kept, inner, o);
     for (int64_t j = 0; j < columns; ++j) {

@@ -15,7 +15,8 @@ namespace {
 // total[c] = sum over rows of add(first row, rows, sums)
 template <class Add>
 void sum_channels(int64_t rows, int64_t channels, double* partial, double* total, Add add) {
-  const int64_t parts = std::clamp<int64_t>(rows * channels / 16384, 1, std::min<int64_t>(64, std::max<int64_t>(rows, 1)));
+  const int64_t parts =
+      std::clamp<int64_t>(rows * channels / 16384, 1, std::min<int64_t>(64, std::max<int64_t>(rows, 1)));
   parallel_for(parts, static_cast<double>(rows) * channels / 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t part = begin; part < end; ++part) {
       double* sums = partial + part * channels;

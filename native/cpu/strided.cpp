@@ -18,8 +18,7 @@ StridedLoop strided_loop(const Dims& dims, const std::vector<const Dims*>& strid
   for (size_t axis = 0; axis < dims.size(); ++axis) {
     if (dims[axis] != 1) order.push_back(axis);
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return (*strides[0])[a] > (*strides[0])[b]; });
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return (*strides[0])[a] > (*strides[0])[b]; });
   for (const size_t axis : order) {
     const auto merges = [&] {
       if (loop.axes == 0) return false;

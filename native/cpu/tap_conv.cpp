@@ -4,8 +4,20 @@
 namespace palimpsest::cpu {
 
 TapConv forward_taps(const ConvShape& s) {
-  TapConv conv{s.n,        s.h, s.w, s.c, s.oh, s.ow, s.stride_h, s.stride_w, s.oh * s.ow * s.o, s.ow * s.o, s.o,
-               s.c / s.groups, s.o / s.groups, {}};
+  TapConv conv{s.n,
+               s.h,
+               s.w,
+               s.c,
+               s.oh,
+               s.ow,
+               s.stride_h,
+               s.stride_w,
+               s.oh * s.ow * s.o,
+               s.ow * s.o,
+               s.o,
+               s.c / s.groups,
+               s.o / s.groups,
+               {}};
   for (int64_t kh = 0; kh < s.kh; ++kh) {
     for (int64_t kw = 0; kw < s.kw; ++kw) {
       conv.taps.push_back({kh * s.dilation_h - s.pad_top, kw * s.dilation_w - s.pad_left, kh * s.kw + kw});
@@ -37,8 +49,20 @@ std::vector<Phase> input_gradient_phases(const ConvShape& s) {
   for (int64_t ph = 0; ph < s.stride_h && ph < s.h; ++ph) {
     for (int64_t pw = 0; pw < s.stride_w && pw < s.w; ++pw) {
       Phase phase;
-      phase.conv = {s.n, s.oh, s.ow, s.o, (s.h - ph + s.stride_h - 1) / s.stride_h, (s.w - pw + s.stride_w - 1) / s.stride_w,
-                    1, 1, s.h * s.w * s.c, s.stride_h * s.w * s.c, s.stride_w * s.c, s.o / s.groups, s.c / s.groups, {}};
+      phase.conv = {s.n,
+                    s.oh,
+                    s.ow,
+                    s.o,
+                    (s.h - ph + s.stride_h - 1) / s.stride_h,
+                    (s.w - pw + s.stride_w - 1) / s.stride_w,
+                    1,
+                    1,
+                    s.h * s.w * s.c,
+                    s.stride_h * s.w * s.c,
+                    s.stride_w * s.c,
+                    s.o / s.groups,
+                    s.c / s.groups,
+                    {}};
       phase.y_offset = (ph * s.w + pw) * s.c;
       for (const AxisTap& a : axis_taps(ph, s.kh, s.stride_h, s.dilation_h, s.pad_top)) {
         for (const AxisTap& b : axis_taps(pw, s.kw, s.stride_w, s.dilation_w, s.pad_left)) {

@@ -31,16 +31,15 @@ decltype(auto) with_any(DType dtype, Body&& body) {
 
 inline void expect_type(const char* kernel, DType expected, const Tensor& tensor) {
   if (tensor.dtype == expected) return;
-  throw Error(ErrorCode::invalid_argument, std::string("expected ") + type_name(expected) + " for " + kernel + ", got " +
-                                               type_name(tensor.dtype));
+  throw Error(ErrorCode::invalid_argument,
+              std::string("expected ") + type_name(expected) + " for " + kernel + ", got " + type_name(tensor.dtype));
 }
 
 inline void expect_dims(const char* kernel, const Dims& expected, const Tensor& tensor) {
   if (tensor.dims == expected && tensor.strides.size() == expected.size()) return;
-  throw Error(ErrorCode::shape, std::string("expected dimensions ") + to_string(expected) + " for " + kernel + ", got " +
-                                    to_string(tensor.dims));
+  throw Error(ErrorCode::shape, std::string("expected dimensions ") + to_string(expected) + " for " + kernel +
+                                    ", got " + to_string(tensor.dims));
 }
-
 
 inline void expect_axis(const char* kernel, int axis, const Tensor& tensor) {
   if (axis >= 0 && axis < static_cast<int>(tensor.dims.size())) return;

@@ -8,7 +8,7 @@
 #include "cpu/isa.h"
 #include "cpu/onednn.h"
 #include "cpu/threads.h"
-#include "reference.h"
+#include "oracle.h"
 
 namespace palimpsest::check {
 namespace {
@@ -60,7 +60,8 @@ struct Way {
 // Sets the process to a way, and back.
 class InWay {
  public:
-  explicit InWay(const Way& way) : isa_(cpu::current_isa()), onednn_(cpu::onednn_enabled()), threads_(cpu::thread_count()) {
+  explicit InWay(const Way& way)
+      : isa_(cpu::current_isa()), onednn_(cpu::onednn_enabled()), threads_(cpu::thread_count()) {
     cpu::set_isa(way.isa);
     cpu::set_onednn_enabled(way.onednn);
     cpu::set_threads(way.threads);
@@ -106,20 +107,23 @@ Worst compare(const std::vector<double>& actual, const Stage::Result& expected, 
     if (allow.kind == Allowance::exact) allowed = unit * std::abs(e);
     if (allow.kind == Allowance::magnitudes) allowed = unit * allow.units * magnitudes[i];
     if (allow.kind == Allowance::relative) allowed = unit * allow.units * (std::abs(e) + allow.floor);
+    if (allow.kind == Allowance::rounded) {
+      allowed = 1.01 * unit * std::abs(e) + allow.units * half_epsilon(DType::f64) * magnitudes[i];
+    }
     // Below the normal numbers an error is absolute.
     if (expected.dtype == DType::f32) allowed += 4 * std::numeric_limits<float>::denorm_min();
     if (expected.integers) allowed = 0;
     const double error = std::abs(a - e);
-    const double share = error <= allowed ? error / std::max(allowed, 1e-300) : std::isnan(error) ? INFINITY : std::max(error / std::max(allowed, 1e-300), 1.0000001);
+    const double share = std::isnan(error) ? INFINITY : error / std::max(allowed, std::numeric_limits<double>::min());
     if (share > worst.share) worst = {share, i};
   }
   return worst;
 }
 
-std::vector<Stage::Result> reference_results(const Call& call, bool magnitudes) {
-  ReferenceBackend reference;
+std::vector<Stage::Result> oracle_results(const Call& call, bool magnitudes) {
+  OracleBackend oracle;
   Stage stage(DType::f64, magnitudes);
-  call(reference, stage);
+  call(oracle, stage);
   stage.check_untouched("oracle");
   return stage.results();
 }
@@ -152,10 +156,10 @@ void check_results(const std::vector<Stage::Result>& actual, std::vector<Stage::
 }
 
 void run_case(const Call& call, const Way& way, bool telling) {
-  const std::vector<Stage::Result> expected = reference_results(call, false);
+  const std::vector<Stage::Result> expected = oracle_results(call, false);
   bool by_magnitudes = false;
-  for (const Stage::Result& result : expected) by_magnitudes |= result.allowance.kind == Allowance::magnitudes;
-  const std::vector<Stage::Result> magnitudes = by_magnitudes ? reference_results(call, true) : expected;
+  for (const Stage::Result& result : expected) by_magnitudes |= result.allowance.kind >= Allowance::magnitudes;
+  const std::vector<Stage::Result> magnitudes = by_magnitudes ? oracle_results(call, true) : expected;
 
   const InWay in_way(way);
   const std::shared_ptr<Backend> backend = open_backend("cpu");
@@ -183,7 +187,7 @@ void run_case(const Call& call, const Way& way, bool telling) {
 
 Dims strides_of(const Dims& dims, Layout layout) { return dense_strides(dims, layout); }
 
-double Stage::next_value(const Values& values) {
+double Stage::next_value(const InputValues& values) {
   double value;
   if (!values.values.empty()) {
     value = values.values[turn_++ % values.values.size()];
@@ -198,7 +202,7 @@ double Stage::next_value(const Values& values) {
 
 DType Stage::own(DType dtype) const { return dtype_ == DType::f64 && dtype == DType::f32 ? DType::f64 : dtype; }
 
-Tensor Stage::place(DType dtype, const Dims& dims, const Dims& strides, const Values* values, bool writes) {
+Tensor Stage::place(DType dtype, const Dims& dims, const Dims& strides, const InputValues* values, bool writes) {
   int64_t extent = element_count(dims) > 0 ? 1 : 0;
   for (size_t axis = 0; axis < dims.size() && extent > 0; ++axis) extent += (dims[axis] - 1) * strides[axis];
   auto buffer = std::make_unique<Buffer>();
@@ -228,14 +232,14 @@ Tensor Stage::place(DType dtype, const Dims& dims, const Dims& strides, const Va
   return tensor;
 }
 
-Tensor Stage::input(const Dims& dims, const Dims& strides, const Values& values) {
+Tensor Stage::input(const Dims& dims, const Dims& strides, const InputValues& values) {
   return place(dtype_, dims, strides, &values, false);
 }
-Tensor Stage::input(const Dims& dims, Layout layout, const Values& values) {
+Tensor Stage::input(const Dims& dims, Layout layout, const InputValues& values) {
   return input(dims, strides_of(dims, layout), values);
 }
 Tensor Stage::index_input(const Dims& dims, const Dims& strides, int64_t below) {
-  const Values values{0, static_cast<double>(below) - 0.01, {}};
+  const InputValues values{0, static_cast<double>(below) - 0.01, {}};
   return place(DType::i32, dims, strides, &values, false);
 }
 Tensor Stage::output(const Dims& dims, const Dims& strides, Allowance allowance) {
@@ -249,7 +253,7 @@ Tensor Stage::index_output(const Dims& dims, const Dims& strides) {
   outputs_.push_back({place(DType::i32, dims, strides, nullptr, true), {}});
   return outputs_.back().tensor;
 }
-Tensor Stage::changed(const Dims& dims, const Dims& strides, Allowance allowance, const Values& values) {
+Tensor Stage::changed(const Dims& dims, const Dims& strides, Allowance allowance, const InputValues& values) {
   outputs_.push_back({place(dtype_, dims, strides, &values, true), allowance});
   return outputs_.back().tensor;
 }
@@ -267,11 +271,11 @@ Tensor Stage::in_place(const Tensor& x, Allowance allowance) {
 }
 void Stage::number(double value, Allowance allowance) { numbers_.push_back({{value}, allowance, false, DType::f64}); }
 Tensor Stage::input_of(DType dtype, const Dims& dims) {
-  const Values values;
+  const InputValues values;
   return place(own(dtype), dims, strides_of(dims, Layout::row_major), &values, false);
 }
 Tensor Stage::changed_of(DType dtype, const Dims& dims, Allowance allowance) {
-  const Values values;
+  const InputValues values;
   outputs_.push_back({place(own(dtype), dims, strides_of(dims, Layout::row_major), &values, true), allowance});
   return outputs_.back().tensor;
 }
@@ -306,8 +310,9 @@ void Stage::check_untouched(const std::string& where) const {
     const Buffer& buffer = *buffers_[b];
     for (size_t i = 0; i < buffer.bytes.size(); ++i) {
       if (buffer.may_change[i] || buffer.bytes[i] == buffer.before[i]) continue;
-      failed(__FILE__, __LINE__, where + ": tensor " + std::to_string(b) + " was written at byte " +
-                                     std::to_string(static_cast<long long>(i) - static_cast<long long>(buffer.start)));
+      failed(__FILE__, __LINE__,
+             where + ": tensor " + std::to_string(b) + " was written at byte " +
+                 std::to_string(static_cast<long long>(i) - static_cast<long long>(buffer.start)));
       return;
     }
   }

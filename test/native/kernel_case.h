@@ -16,16 +16,18 @@ namespace palimpsest::check {
 struct Allowance {
   enum Kind {
     exact,       // the oracle's value, rounded
-    magnitudes,  // units x the result of the same call on the magnitudes of all inputs: right for sums of products
     relative,    // units x (|value| + floor)
+    magnitudes,  // units x the result of the same call on the magnitudes of all inputs: right for sums of products
+    rounded,     // one rounding of the value, and units x the magnitudes in units of float64: sums kept in float64
   } kind = exact;
   double units = 0, floor = 0;
 };
 inline Allowance sum_of(double terms) { return {Allowance::magnitudes, terms + 8, 0}; }
+inline Allowance float64_sum_of(double terms) { return {Allowance::rounded, terms + 8, 0}; }
 inline Allowance ulps(double units, double floor = 0) { return {Allowance::relative, units, floor}; }
 
 // The values of an input: uniform in [low, high], or every `values` in turn.
-struct Values {
+struct InputValues {
   double low = -1, high = 1;
   std::vector<double> values;
 };
@@ -36,15 +38,15 @@ class Stage {
   Stage(DType dtype, bool magnitudes) : dtype_(dtype), magnitudes_(magnitudes) {}
   Stage(const Stage&) = delete;
 
-  Tensor input(const Dims& dims, const Dims& strides, const Values& values = {});
-  Tensor input(const Dims& dims, Layout layout = Layout::row_major, const Values& values = {});
+  Tensor input(const Dims& dims, const Dims& strides, const InputValues& values = {});
+  Tensor input(const Dims& dims, Layout layout = Layout::row_major, const InputValues& values = {});
   Tensor index_input(const Dims& dims, const Dims& strides, int64_t below);  // i32 in [0, below)
   // Poisoned before the run; only its elements may change.
   Tensor output(const Dims& dims, const Dims& strides, Allowance allowance);
   Tensor output(const Dims& dims, Allowance allowance, Layout layout = Layout::row_major);
   Tensor index_output(const Dims& dims, const Dims& strides);
   // Holds values that the call reads and changes.
-  Tensor changed(const Dims& dims, const Dims& strides, Allowance allowance, const Values& values = {});
+  Tensor changed(const Dims& dims, const Dims& strides, Allowance allowance, const InputValues& values = {});
   // An output in the memory of an earlier tensor of this stage.
   Tensor in_place(const Tensor& x, Allowance allowance);
   void number(double value, Allowance allowance);
@@ -62,7 +64,7 @@ class Stage {
     DType dtype = DType::f64;
   };
   std::vector<Result> results() const;
-  std::vector<unsigned char> bits() const;          // of all results
+  std::vector<unsigned char> bits() const;               // of all results
   void check_untouched(const std::string& where) const;  // guards, gaps and inputs
 
  private:
@@ -76,8 +78,8 @@ class Stage {
     Allowance allowance;
   };
 
-  Tensor place(DType dtype, const Dims& dims, const Dims& strides, const Values* values, bool writes);
-  double next_value(const Values& values);
+  Tensor place(DType dtype, const Dims& dims, const Dims& strides, const InputValues* values, bool writes);
+  double next_value(const InputValues& values);
   DType own(DType dtype) const;
 
   DType dtype_;

@@ -23,25 +23,26 @@ void add_gemm(GemmShape s, int64_t gap_a, int64_t gap_b, int64_t gap_c, bool rep
   s.stride_a = repeat_a ? 0 : rows_a * s.lda + 5;
   s.stride_b = repeat_b ? 0 : rows_b * s.ldb + 3;
   s.stride_c = s.m * s.ldc + 7;
-  add_kernel_case("gemm " + text(s) + (gap_a + gap_b + gap_c ? " gaps" : "") + (repeat_a ? " repeat a" : "") + (repeat_b ? " repeat b" : ""),
-                  [=](Backend& backend, Stage& stage) {
-                    const auto dims = [&](int64_t distance, int64_t rows, int64_t columns) {
-                      Dims d = matrices(s.batch, distance, rows);
-                      d[2] = columns;
-                      return d;
-                    };
-                    const Tensor a = stage.input(dims(s.stride_a, rows_a, columns_a), {s.stride_a, s.lda, 1});
-                    const Tensor b = stage.input(dims(s.stride_b, rows_b, columns_b), {s.stride_b, s.ldb, 1});
-                    const Dims c_dims{s.batch, s.m, s.n}, c_strides{s.stride_c, s.ldc, 1};
-                    const Allowance allow = sum_of(static_cast<double>(s.k) + 2);
-                    const Tensor c = s.beta == 0 ? stage.output(c_dims, c_strides, allow)
-                                                 : stage.changed(c_dims, c_strides, allow);
-                    // On magnitudes alpha and beta count with theirs.
-                    GemmShape shape = s;
-                    if (stage.magnitudes()) shape.alpha = std::abs(s.alpha), shape.beta = std::abs(s.beta);
-                    backend.gemm(shape, a, b, c);
-                  },
-                  true, s.k > 0 && s.m * s.n * s.batch > 0);
+  add_kernel_case(
+      "gemm " + text(s) + (gap_a + gap_b + gap_c ? " gaps" : "") + (repeat_a ? " repeat a" : "") +
+          (repeat_b ? " repeat b" : ""),
+      [=](Backend& backend, Stage& stage) {
+        const auto dims = [&](int64_t distance, int64_t rows, int64_t columns) {
+          Dims d = matrices(s.batch, distance, rows);
+          d[2] = columns;
+          return d;
+        };
+        const Tensor a = stage.input(dims(s.stride_a, rows_a, columns_a), {s.stride_a, s.lda, 1});
+        const Tensor b = stage.input(dims(s.stride_b, rows_b, columns_b), {s.stride_b, s.ldb, 1});
+        const Dims c_dims{s.batch, s.m, s.n}, c_strides{s.stride_c, s.ldc, 1};
+        const Allowance allow = sum_of(static_cast<double>(s.k) + 2);
+        const Tensor c = s.beta == 0 ? stage.output(c_dims, c_strides, allow) : stage.changed(c_dims, c_strides, allow);
+        // On magnitudes alpha and beta count with theirs.
+        GemmShape shape = s;
+        if (stage.magnitudes()) shape.alpha = std::abs(s.alpha), shape.beta = std::abs(s.beta);
+        backend.gemm(shape, a, b, c);
+      },
+      true, s.k > 0 && s.m * s.n * s.batch > 0);
 }
 
 ConvShape with_output(ConvShape s, int64_t pad_bottom, int64_t pad_right) {
@@ -63,22 +64,34 @@ void add_conv(const ConvShape& s, bool sparse) {
   const double window = static_cast<double>(s.kh * s.kw), images = static_cast<double>(s.n * s.oh * s.ow);
   const double in = static_cast<double>(s.c / s.groups), out = static_cast<double>(s.o / s.groups);
   const bool telling = s.n > 0 && !sparse;
-  add_kernel_case("conv " + text(s), [=](Backend& backend, Stage& stage) {
-    const Tensor x = stage.input(x_dims, last), w = stage.input(w_dims);
-    backend.conv(s, x, w, stage.output(y_dims, sum_of(in * window), last));
-  }, true, telling);
-  add_kernel_case("conv_input_gradient " + text(s), [=](Backend& backend, Stage& stage) {
-    const Tensor w = stage.input(w_dims), y_bar = stage.input(y_dims, last);
-    backend.conv_input_gradient(s, w, y_bar, stage.output(x_dims, sum_of(out * window), last));
-  }, true, telling);
-  add_kernel_case("conv_weight_gradient " + text(s), [=](Backend& backend, Stage& stage) {
-    const Tensor x = stage.input(x_dims, last), y_bar = stage.input(y_dims, last);
-    backend.conv_weight_gradient(s, x, y_bar, stage.output(w_dims, sum_of(images)));
-  }, true, telling);
-  add_kernel_case("conv_grad_squares " + text(s), [=](Backend& backend, Stage& stage) {
-    const Tensor x = stage.input(x_dims, last), y_bar = stage.input(y_dims, last);
-    backend.conv_grad_squares(s, x, y_bar, stage.output(w_dims, sum_of(2 * images)));
-  }, false, telling);
+  add_kernel_case(
+      "conv " + text(s),
+      [=](Backend& backend, Stage& stage) {
+        const Tensor x = stage.input(x_dims, last), w = stage.input(w_dims);
+        backend.conv(s, x, w, stage.output(y_dims, sum_of(in * window), last));
+      },
+      true, telling);
+  add_kernel_case(
+      "conv_input_gradient " + text(s),
+      [=](Backend& backend, Stage& stage) {
+        const Tensor w = stage.input(w_dims), y_bar = stage.input(y_dims, last);
+        backend.conv_input_gradient(s, w, y_bar, stage.output(x_dims, sum_of(out * window), last));
+      },
+      true, telling);
+  add_kernel_case(
+      "conv_weight_gradient " + text(s),
+      [=](Backend& backend, Stage& stage) {
+        const Tensor x = stage.input(x_dims, last), y_bar = stage.input(y_dims, last);
+        backend.conv_weight_gradient(s, x, y_bar, stage.output(w_dims, sum_of(images)));
+      },
+      true, telling);
+  add_kernel_case(
+      "conv_grad_squares " + text(s),
+      [=](Backend& backend, Stage& stage) {
+        const Tensor x = stage.input(x_dims, last), y_bar = stage.input(y_dims, last);
+        backend.conv_grad_squares(s, x, y_bar, stage.output(w_dims, sum_of(2 * images)));
+      },
+      false, telling);
 }
 
 }  // namespace
@@ -98,7 +111,8 @@ SWEEP(gemm_cases) {
       add_gemm(s, 0, 2, 0, false, true);
     }
   }
-  for (const Dims& size : {Dims{1, 4, 0, 5}, {1, 0, 3, 5}, {1, 4, 3, 0}, {0, 4, 3, 5}, {2, 1, 513, 700}, {2, 300, 64, 1}}) {
+  for (const Dims& size :
+       {Dims{1, 4, 0, 5}, {1, 0, 3, 5}, {1, 4, 3, 0}, {0, 4, 3, 5}, {2, 1, 513, 700}, {2, 300, 64, 1}}) {
     GemmShape s;
     s.batch = size[0], s.m = size[1], s.k = size[2], s.n = size[3];
     add_gemm(s, 0, 0, 0, false, false);
@@ -114,16 +128,26 @@ SWEEP(conv_cases) {
     bool sparse = false;
   };
   const Row rows[] = {
-      {2, 3, 7, 9, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},     {3, 17, 6, 5, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
-      {1, 16, 8, 7, 32, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1},   {2, 8, 9, 11, 20, 1, 1, 2, 2, 1, 1, 0, 0, 0, 0, 1, true},
-      {2, 5, 11, 8, 7, 3, 2, 2, 1, 1, 1, 1, 0, 0, 1, 1},    {2, 6, 13, 12, 10, 3, 3, 2, 3, 2, 1, 2, 1, 1, 3, 1},
-      {1, 4, 10, 13, 6, 2, 5, 3, 2, 1, 2, 0, 3, 2, 4, 1, true},   {2, 12, 7, 6, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 3},
-      {2, 19, 9, 8, 19, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 19},  {2, 70, 7, 6, 70, 3, 5, 2, 1, 1, 2, 1, 4, 0, 2, 70},
-      {2, 6, 8, 9, 12, 3, 3, 1, 2, 1, 1, 1, 1, 0, 1, 6},    {1, 300, 5, 4, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
-      {2, 3, 28, 27, 8, 5, 5, 1, 1, 1, 1, 2, 2, 2, 2, 1},   {5, 2, 3, 4, 70, 3, 4, 1, 1, 1, 1, 0, 0, 0, 0, 1},
-      {2, 7, 5, 6, 9, 3, 3, 4, 4, 1, 1, 0, 0, 0, 0, 1, true},     {1, 3, 4, 5, 2, 3, 3, 1, 1, 1, 1, 5, 4, 3, 6, 1, true},
-      {0, 3, 6, 5, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},     {2, 1, 12, 11, 6, 5, 3, 1, 1, 1, 1, 0, 0, 0, 0, 1},
-      {2, 40, 6, 7, 30, 1, 3, 1, 1, 1, 3, 0, 2, 0, 4, 2},   {3, 1, 6, 5, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+      {2, 3, 7, 9, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+      {3, 17, 6, 5, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+      {1, 16, 8, 7, 32, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1},
+      {2, 8, 9, 11, 20, 1, 1, 2, 2, 1, 1, 0, 0, 0, 0, 1, true},
+      {2, 5, 11, 8, 7, 3, 2, 2, 1, 1, 1, 1, 0, 0, 1, 1},
+      {2, 6, 13, 12, 10, 3, 3, 2, 3, 2, 1, 2, 1, 1, 3, 1},
+      {1, 4, 10, 13, 6, 2, 5, 3, 2, 1, 2, 0, 3, 2, 4, 1, true},
+      {2, 12, 7, 6, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 3},
+      {2, 19, 9, 8, 19, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 19},
+      {2, 70, 7, 6, 70, 3, 5, 2, 1, 1, 2, 1, 4, 0, 2, 70},
+      {2, 6, 8, 9, 12, 3, 3, 1, 2, 1, 1, 1, 1, 0, 1, 6},
+      {1, 300, 5, 4, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+      {2, 3, 28, 27, 8, 5, 5, 1, 1, 1, 1, 2, 2, 2, 2, 1},
+      {5, 2, 3, 4, 70, 3, 4, 1, 1, 1, 1, 0, 0, 0, 0, 1},
+      {2, 7, 5, 6, 9, 3, 3, 4, 4, 1, 1, 0, 0, 0, 0, 1, true},
+      {1, 3, 4, 5, 2, 3, 3, 1, 1, 1, 1, 5, 4, 3, 6, 1, true},
+      {0, 3, 6, 5, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+      {2, 1, 12, 11, 6, 5, 3, 1, 1, 1, 1, 0, 0, 0, 0, 1},
+      {2, 40, 6, 7, 30, 1, 3, 1, 1, 1, 3, 0, 2, 0, 4, 2},
+      {3, 1, 6, 5, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
   };
   for (const Row& r : rows) {
     ConvShape s;
@@ -135,12 +159,22 @@ SWEEP(conv_cases) {
 }
 
 SWEEP(linear_square_cases) {
-  for (const Dims& size : {Dims{1, 1, 1, 1}, {6, 1, 17, 35}, {70, 1, 33, 10}, {3, 5, 7, 9}, {4, 65, 40, 130}, {2, 300, 15, 33},
-                           {0, 3, 4, 5}, {3, 2, 1, 64}}) {
+  for (const Dims& size : {Dims{1, 1, 1, 1},
+                           {6, 1, 17, 35},
+                           {70, 1, 33, 10},
+                           {3, 5, 7, 9},
+                           {4, 65, 40, 130},
+                           {2, 300, 15, 33},
+                           {0, 3, 4, 5},
+                           {3, 2, 1, 64}}) {
     const int64_t n = size[0], t = size[1], i = size[2], o = size[3];
-    add_kernel_case("linear_grad_squares " + to_string(size), [=](Backend& backend, Stage& stage) {
-      const Tensor x = stage.input({n, t, i}), y_bar = stage.input({n, t, o});
-      backend.linear_grad_squares(n, t, i, o, x, y_bar, stage.output({i, o}, sum_of(2 * static_cast<double>(t) + static_cast<double>(n))));
-    }, false, n > 0);
+    add_kernel_case(
+        "linear_grad_squares " + to_string(size),
+        [=](Backend& backend, Stage& stage) {
+          const Tensor x = stage.input({n, t, i}), y_bar = stage.input({n, t, o});
+          backend.linear_grad_squares(
+              n, t, i, o, x, y_bar, stage.output({i, o}, sum_of(2 * static_cast<double>(t) + static_cast<double>(n))));
+        },
+        false, n > 0);
   }
 }
