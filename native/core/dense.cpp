@@ -80,7 +80,8 @@ void solve_strip_transposed(const double* l, int64_t stride, int64_t n, double* 
 template <class Solve>
 void solve_columns(int64_t n, double* b, int64_t columns, int64_t row_stride, int64_t column_stride,
                    const Solve& solve) {
-  parallel_for(blocks_of(columns, kStrip), [&](int64_t strip) {
+  const double work = static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(columns);
+  parallel_for(blocks_of(columns, kStrip), work, [&](int64_t strip) {
     double x[kPanel * kStrip] = {};
     const int64_t j0 = strip * kStrip;
     const int64_t width = std::min(kStrip, columns - j0);
@@ -131,9 +132,10 @@ void multiply_add(double alpha, MatrixView<T> a, MatrixView<T> b, double* c, int
     const int64_t columns = std::min(kBlockN, b.columns - j0);
     for (int64_t k0 = 0; k0 < a.columns; k0 += kBlockK) {
       const int64_t depth = std::min(kBlockK, a.columns - k0);
-      parallel_for(blocks_of(columns, kTile),
+      const double b_size = static_cast<double>(columns * depth);
+      parallel_for(blocks_of(columns, kTile), 2 * b_size,
                    [&](int64_t j) { pack(bt, j0 + j * kTile, k0, depth, &packed_b[size_t(j * kTile * depth)]); });
-      parallel_for(blocks_of(a.rows, kBlockM), [&](int64_t block_index) {
+      parallel_for(blocks_of(a.rows, kBlockM), static_cast<double>(a.rows) * b_size, [&](int64_t block_index) {
         const int64_t begin = block_index * kBlockM;
         const int64_t end = std::min(a.rows, begin + kBlockM);
         alignas(64) double packed_a[kTile * kBlockK];

@@ -49,22 +49,24 @@ void add_scaled_row(const float* row, double a, int64_t width, double* sum) {
 
 LowRankPreconditioner::LowRankPreconditioner(std::vector<float> jacobian, int64_t rows, int64_t parameters,
                                              int64_t sampled)
-    : jacobian_(std::move(jacobian)), rows_(rows), parameters_(parameters), sampled_(sampled) {
+    : jacobian_(std::make_shared<const std::vector<float>>(std::move(jacobian))),
+      rows_(rows), parameters_(parameters), sampled_(sampled) {
   if (rows < 1 || parameters < 1 || rows > std::numeric_limits<int32_t>::max() ||
       parameters > std::numeric_limits<int64_t>::max() / rows) {
     throw Error(ErrorCode::invalid_argument, "expected a Jacobian of at least one row and one parameter, got " +
                                                  std::to_string(rows) + " x " + std::to_string(parameters));
   }
-  if (jacobian_.size() != static_cast<size_t>(rows * parameters)) {
+  if (jacobian_->size() != static_cast<size_t>(rows * parameters)) {
     throw Error(ErrorCode::shape, "expected a Jacobian of " + std::to_string(rows * parameters) + " numbers, got " +
-                                      std::to_string(jacobian_.size()));
+                                      std::to_string(jacobian_->size()));
   }
   if (sampled < 1 || sampled > rows) {
     throw Error(ErrorCode::invalid_argument,
                 "expected 1 to " + std::to_string(rows) + " sampled examples, got " + std::to_string(sampled));
   }
-  gram_.assign(static_cast<size_t>(rows * rows), 0.0);
-  multiply_add_transposed(1.0, row_major<float>(jacobian_.data(), rows, parameters), gram_.data(), rows);
+  auto gram = std::make_shared<std::vector<double>>(static_cast<size_t>(rows * rows), 0.0);
+  multiply_add_transposed(1.0, row_major<float>(jacobian_->data(), rows, parameters), gram->data(), rows);
+  gram_ = std::move(gram);
 }
 
 void LowRankPreconditioner::factor(double theta, double mu) {
@@ -74,7 +76,7 @@ void LowRankPreconditioner::factor(double theta, double mu) {
     std::snprintf(text, sizeof text, "expected theta > 0 and damping > 0, got %.9g and %.9g", theta, mu);
     throw Error(ErrorCode::invalid_argument, text);
   }
-  std::vector<double> factor = gram_;
+  std::vector<double> factor = *gram_;
   for (int64_t i = 0; i < rows_; ++i) factor[static_cast<size_t>(i * rows_ + i)] += ridge;
   cholesky(factor.data(), rows_);
   factor_ = std::move(factor);
@@ -94,12 +96,13 @@ void LowRankPreconditioner::require_ready(size_t in, size_t out) const {
 template <class T>
 std::vector<double> LowRankPreconditioner::jacobian_times(std::span<const T> v) const {
   std::vector<double> product(static_cast<size_t>(rows_));
-  parallel_for((rows_ + kRows - 1) / kRows, [&](int64_t group) {
+  const double work = static_cast<double>(jacobian_->size());
+  parallel_for((rows_ + kRows - 1) / kRows, work, [&](int64_t group) {
     const float* row[kRows];
     double sums[kRows] = {};
     // Rows past the end repeat the last one; their sums are dropped.
     for (int64_t q = 0; q < kRows; ++q) {
-      row[q] = jacobian_.data() + std::min(rows_ - 1, group * kRows + q) * parameters_;
+      row[q] = jacobian_->data() + std::min(rows_ - 1, group * kRows + q) * parameters_;
     }
     for (int64_t j = 0; j < parameters_; j += kColumns) {
       add_inner_products(row, v.data(), j, std::min(parameters_, j + kColumns), sums);
@@ -114,12 +117,13 @@ std::vector<double> LowRankPreconditioner::jacobian_times(std::span<const T> v) 
 template <class T>
 void LowRankPreconditioner::transposed_times(std::span<const double> a, double scale, std::span<const T> v,
                                              double shift, std::span<T> out) const {
-  parallel_for((parameters_ + kColumns - 1) / kColumns, [&](int64_t chunk) {
+  const double work = static_cast<double>(jacobian_->size());
+  parallel_for((parameters_ + kColumns - 1) / kColumns, work, [&](int64_t chunk) {
     const int64_t begin = chunk * kColumns;
     const int64_t width = std::min(kColumns, parameters_ - begin);
     double sum[kColumns] = {};
     for (int64_t i = 0; i < rows_; ++i) {
-      add_scaled_row(jacobian_.data() + i * parameters_ + begin, a[static_cast<size_t>(i)], width, sum);
+      add_scaled_row(jacobian_->data() + i * parameters_ + begin, a[static_cast<size_t>(i)], width, sum);
     }
     for (int64_t j = 0; j < width; ++j) {
       const size_t at = static_cast<size_t>(begin + j);

@@ -89,7 +89,7 @@ void GridNoise::add(std::span<double> w) {
   std::vector<double> steps(w.size());
   const uint64_t first = stream_;
   stream_ += static_cast<uint64_t>(chunks);  // spent even where the sums are refused
-  parallel_for(chunks, [&](int64_t chunk) {
+  parallel_for(chunks, 500.0 * static_cast<double>(count), [&](int64_t chunk) {
     GaussianSampler sampler(key_, first + static_cast<uint64_t>(chunk));
     const int64_t end = std::min(count, (chunk + 1) * kNormalChunk);
     for (int64_t i = chunk * kNormalChunk; i < end; ++i) {
