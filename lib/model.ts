@@ -16,7 +16,7 @@ import {
 import { checkData, type Data } from './model/passes.js'
 import { Programs } from './model/programs.js'
 import { writeFileAtomically } from './model/files.js'
-import { native, type DType, type FloatArray, type NativeNetwork, type NativeVector } from './native.js'
+import { native, type DType, type FloatArray, type NativeVector } from './native.js'
 import type { NetworkDescription, TensorMap } from './network.js'
 import { exportNetwork, exportOnnx, importOnnx, type ParameterChoice, type OnnxModel } from './onnx/index.js'
 import { invalid, oneOf } from './options.js'
@@ -154,6 +154,18 @@ export class Model {
   /** What the network ends in after the logits; exports keep it, losses and products use the logits before it. */
   get endsIn(): 'Softmax' | 'LogSoftmax' | null {
     return this.#origin.endsIn
+  }
+
+  /** Counts changes of weights and running statistics. @internal */
+  get revision(): number {
+    return this.#version
+  }
+
+  /** Replaces running statistics (named constants) by position in the network's list. @internal */
+  async setStatistics(values: ReadonlyMap<number, Float32Array>): Promise<void> {
+    this.#check()
+    this.#version++
+    await Promise.all([...values].map(([index, data]) => this.engine.network.setConstant(index, data)))
   }
 
   /** A copy of the weights. */
@@ -325,7 +337,7 @@ export class Model {
     const weights = this.vector(values)
     await this.setWeights(weights)
     weights.dispose()
-    await Promise.all(constants.map((data, i) => data && this.engine.network.setConstant(i, data)))
+    await this.setStatistics(new Map(constants.flatMap((data, i) => (data === undefined ? [] : [[i, data] as const]))))
   }
 
   get disposed(): boolean {

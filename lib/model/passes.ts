@@ -60,7 +60,7 @@ export function checkData(data: Data, model: Shape, needLabels: boolean): number
         `expected rows of shape [${model.inputShape.join(', ')}] for this model, got [${data.shape.join(', ')}]`,
       )
     }
-    if (data.classes > model.classes) {
+    if (needLabels && data.classes > model.classes) {
       throw new PalimpsestError(
         'ERR_SHAPE',
         `expected at most ${model.classes} classes for this model, got a dataset of ${data.classes}`,

@@ -50,7 +50,7 @@ export interface LossOptions extends ProductOptions {
 }
 
 /** How a pass runs: which program, what its rows get, what comes back. */
-interface Pass {
+export interface Pass {
   phase: string
   program: Omit<ProgramOptions, 'batch'>
   data: Data
@@ -61,6 +61,10 @@ interface Pass {
   inputs(slice: Slice): Partial<ProgramInputs>
   tangents?: NativeVector
   sums?: NativeVector
+  /** Every micro-batch overwrites `sums` instead of adding to them. */
+  fresh?: boolean
+  /** Right after a micro-batch was queued: to queue what must follow it. */
+  queued?(slice: Slice): void
   /** Takes the plain outputs of a slice. */
   collect?(outputs: FloatArray[], slice: Slice): void
 }
@@ -74,15 +78,17 @@ export async function runPass(engine: Engine, pass: Pass): Promise<number> {
   const parameters = await engine.weights(pass.program.dtype ?? 'float32')
   const width = engine.inputShape.reduce((a, b) => a * b, 1)
   const step = async (slice: Slice): Promise<number> => {
-    const outputs = await program.run({
+    const running = program.run({
       rows: slice.rows,
       inputs: slice.inputs,
       parameters,
       ...pass.inputs(slice),
       ...(pass.tangents && { tangents: pass.tangents }),
-      ...(pass.sums && { sums: pass.sums, accumulate: slice.start > 0 }),
+      ...(pass.sums && { sums: pass.sums, accumulate: !pass.fresh && slice.start > 0 }),
       outputs: pass.collect !== undefined,
     })
+    pass.queued?.(slice)
+    const outputs = await running
     pass.collect?.(outputs, slice)
     return slice.rows
   }
@@ -298,12 +304,19 @@ async function labelSource(
     })
 }
 
+/** softmax(logits). */
+function softmax(logits: FloatArray): number[] {
+  const z = Array.from(logits)
+  const most = Math.max(...z)
+  const p = z.map((value) => Math.exp(value - most))
+  const total = p.reduce((a, b) => a + b, 0)
+  return p.map((value) => value / total)
+}
+
 /** A label from softmax(logits), by its cumulative probabilities. */
 function drawLabel(logits: FloatArray, u: number): number {
-  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity)
-  const p = Array.from(logits, (z) => Math.exp(z - most))
-  const total = p.reduce((a, b) => a + b, 0)
-  let rest = u * total
+  const p = softmax(logits)
+  let rest = u
   for (let c = 0; c < p.length; c++) {
     rest -= p[c]
     if (rest < 0) return c
@@ -367,9 +380,7 @@ async function squareRowByRow(
   try {
     const step = async (slice: Slice): Promise<number> => {
       const labels = labelsOf(slice)
-      const weight = logits
-        ? Math.sqrt(probability(logits.subarray(slice.start * k, (slice.start + 1) * k), labels[0]))
-        : 1
+      const weight = logits ? Math.sqrt(softmax(logits.subarray(slice.start * k, (slice.start + 1) * k))[labels[0]]) : 1
       const targets = oneHot(labels, k)
       const ran = program.run({
         rows: 1,
@@ -388,9 +399,4 @@ async function squareRowByRow(
   } finally {
     gradient.dispose()
   }
-}
-
-function probability(logits: FloatArray, label: number): number {
-  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity)
-  return Math.exp(logits[label] - most) / logits.reduce((a, z) => a + Math.exp(z - most), 0)
 }

@@ -1,0 +1,318 @@
+// forget(): takes rows back out of a TangentModel and releases weights only under a certificate.
+import { boundOf, type Assumption, type Bound, type Measured } from './bound.js'
+import { Dataset } from './dataset.js'
+import { PalimpsestError } from './errors.js'
+import { checkSignal, type PassOptions, type Progress } from './model/passes.js'
+import { memory, native } from './native.js'
+import {
+  abortSignal,
+  callback,
+  check,
+  integer,
+  invalid,
+  is,
+  number,
+  oneOf,
+  optional,
+  readOptions,
+  withDefault,
+} from './options.js'
+import { makeRequest, type ForgetRequest } from './forget/request.js'
+import { solveRequest, type SolvedRequest } from './forget/solvers.js'
+import { guaranteeOf, type Guarantee, type Release } from './tangent/ledger.js'
+import { automaticNoiseScale } from './tangent/noise_scale.js'
+import { passOptions } from './tangent/fit.js'
+import { TangentModel, type TangentState } from './tangent.js'
+
+/** What may be left: KL divergence in nats, or (epsilon, delta). */
+export type Target = { nats: number } | { epsilon: number; delta: number }
+
+export interface ForgetOptions extends ForgetRequest, PassOptions {
+  /**
+   * Standard deviation s of the Gaussian noise on every linearised parameter, fixed before anything is solved. 'auto'
+   * (default): the largest power of two that keeps the outputs' standard deviation under 5 % of the target scale on the
+   * public rows. 'none': no noise, and then no guarantee but a bounded distance.
+   */
+  noise?: 'auto' | 'none' | number
+  /** 'isotropic' (default), or 'curvature': N(0, s^2 H^-1), only with layers: 'head' where the factor is exact. */
+  noiseShape?: 'isotropic' | 'curvature'
+  /** Default { nats: 0.01 } where there is noise. */
+  target?: Target
+  /** Of the reported epsilon where the target is in nats, default 1e-6. */
+  delta?: number
+  /** Without noise: certified relative distance |w - w*| / |w|, default 1e-4. */
+  tolerance?: number
+  /**
+   * 'newton' (default): one Newton step on the retained problem, refined until certified. 'refit': from zero on the
+   * retained rows, exact by construction. 'sgd': the paper's solver, a control.
+   */
+  solver?: 'newton' | 'refit' | 'sgd'
+  /** What to do where the target is not met: 'throw' (default) ERR_NOT_CONVERGED, or 'refit'. */
+  fallback?: 'throw' | 'refit'
+  /** Most products with the curvature, default 500. */
+  maxIterations?: number
+  /** Epochs of solver: 'sgd', default 3. */
+  epochs?: number
+  /** Of the rows that the preconditioner samples, default 0. */
+  seed?: number
+  /** For tests only: noise of a known seed can be subtracted again. */
+  noiseSeed?: number
+}
+
+export interface ForgetReport {
+  verb: 'forget'
+  options: Record<string, unknown>
+  forgotten: number
+  retained: number
+  noiseScale: number
+  /** 'newton', 'refit' or 'sgd': what gave the weights in the end. */
+  solver: string
+  iterations: number
+  /** Sweeps over the retained rows, the preconditioner's and the verification's included. */
+  passes: { float32: number; float64: number }
+  bound: Bound
+  seconds: number
+  peakMemoryBytes: number
+  device: string
+}
+
+const target = check<Target>(
+  '{ nats } above 0, or { epsilon, delta } with epsilon above 0 and delta between 0 and 1',
+  (value): value is Target => {
+    if (!is.plainObject(value)) return false
+    const { nats, epsilon, delta, ...rest } = value
+    if (Object.keys(rest).length > 0) return false
+    if (nats !== undefined) return epsilon === undefined && delta === undefined && is.number(nats) && nats > 0
+    return is.number(epsilon) && epsilon > 0 && is.number(delta) && delta > 0 && delta < 1
+  },
+)
+
+const table = {
+  where: optional(
+    check('a selection of rows, or a list of them', (v): v is NonNullable<ForgetRequest['where']> => v !== undefined),
+  ),
+  rows: optional(check('a Dataset of the rows', (v): v is Dataset => v instanceof Dataset)),
+  noise: withDefault(
+    check(
+      "'auto', 'none' or a number above 0",
+      (v): v is 'auto' | 'none' | number => v === 'auto' || v === 'none' || (is.number(v) && v > 0),
+    ),
+    'auto',
+  ),
+  noiseShape: withDefault(oneOf('isotropic', 'curvature'), 'isotropic'),
+  target: optional(target),
+  delta: withDefault(number({ above: 0, below: 1 }), 1e-6),
+  tolerance: optional(number({ above: 0 })),
+  solver: withDefault(oneOf('newton', 'refit', 'sgd'), 'newton'),
+  fallback: withDefault(oneOf('throw', 'refit'), 'throw'),
+  maxIterations: withDefault(integer({ min: 1 }), 500),
+  epochs: withDefault(integer({ min: 1 }), 3),
+  seed: withDefault(integer(), 0),
+  noiseSeed: optional(integer()),
+  signal: optional(abortSignal),
+  onProgress: optional(callback<(progress: Progress) => void>()),
+}
+
+/** What was fixed before anything was solved. */
+interface Promised {
+  noiseScale: number
+  shape: Release['noiseShape']
+  /** D_T; null without noise. */
+  distance: number | null
+  guaranteed: Guarantee | null
+  delta: number
+}
+
+/**
+ * Takes rows out of a fitted TangentModel: w := w - H^-1 grad L over the retained rows (Golatkar et al. 2021, eq. 9),
+ * refined until a float64 duality-gap certificate shows that the published mean is as near to the exactly retrained
+ * weights as noise and target ask; then the noise, then one swap. The noise scale is fixed first, then the target, then
+ * the solver's tolerance. The mean without noise is dropped; a next request starts from the released weights.
+ *
+ * Errors: ERR_NOT_FITTED (no fit, or rows that were never fitted), ERR_NOT_CONVERGED (report attached),
+ * ERR_INVALID_ARGUMENT (options, an empty forget or retain set, a target without noise, 'auto' without public data),
+ * ERR_UNSUPPORTED (curvature-shaped noise without an exact factor), ERR_DISPOSED; the model is then bit for bit as before.
+ */
+export async function forget(model: TangentModel, given: ForgetOptions): Promise<ForgetReport> {
+  if (!(model instanceof TangentModel)) throw invalid('model', 'a TangentModel', model)
+  const options = readOptions(given, table, 'forget()')
+  if (options.noise === 'none' && options.target !== undefined) {
+    throw invalid('target', "noise beside it (without noise no target can be met; use 'tolerance')", options.target)
+  }
+  if (options.noise !== 'none' && options.tolerance !== undefined) {
+    throw invalid('tolerance', "noise: 'none' beside it (with noise the target decides)", options.tolerance)
+  }
+  if (options.noiseShape === 'curvature' && (model.head === undefined || options.solver !== 'newton')) {
+    throw new PalimpsestError(
+      'ERR_UNSUPPORTED',
+      "curvature-shaped noise needs an exact factor: expected layers: 'head' and solver: 'newton'",
+    )
+  }
+  const passes = passOptions(options.signal, options.onProgress)
+  checkSignal(passes.signal)
+  return model.exclusively('forget()', async (state) => {
+    const start = performance.now()
+    const request = await makeRequest(state, options)
+    const vectors = model.newVectors()
+    const retained = request.data.without({ indices: request.positions })
+    let solved: SolvedRequest | undefined
+    try {
+      const promised = await promise(model, options, passes)
+      solved = await solveRequest(model, state, { ...request, retained }, vectors, promised, options, passes)
+      await addNoise(model, vectors, solved, promised, options.noiseSeed)
+      checkSignal(passes.signal)
+      return commit(model, state, { retained, vectors, solved, promised, request, options, start })
+    } catch (error) {
+      vectors.w.dispose()
+      vectors.served.dispose()
+      solved?.head?.dispose()
+      retained.dispose()
+      throw error
+    }
+  })
+}
+
+type Options = ReturnType<typeof readOptions<typeof table>>
+
+/** Noise scale first, then the target: both without a look at the user's rows. */
+async function promise(model: TangentModel, options: Options, passes: PassOptions): Promise<Promised> {
+  if (options.noise === 'none') {
+    return { noiseScale: 0, shape: 'none', distance: null, guaranteed: null, delta: options.delta }
+  }
+  let noiseScale: number
+  if (options.noise === 'auto') {
+    if (model.publicData === undefined) {
+      throw invalid('noise', "a number, or 'auto' on a model made with publicData", "'auto' without publicData")
+    }
+    const { publicData, parameters, targetScale } = model
+    noiseScale = await automaticNoiseScale(model.core.engine, publicData, parameters, targetScale, passes)
+  } else {
+    noiseScale = options.noise
+  }
+  const wanted = options.target ?? { nats: 0.01 }
+  const delta = 'nats' in wanted ? options.delta : wanted.delta
+  const distance = 'nats' in wanted ? native().distanceOfNats(wanted.nats) : native().distanceOf(wanted.epsilon, delta)
+  return { noiseScale, shape: options.noiseShape, distance, guaranteed: guaranteeOf(distance, delta), delta }
+}
+
+/** One draw for one release; the vectors then hold what is published and nothing else. */
+async function addNoise(
+  model: TangentModel,
+  vectors: Pick<TangentState, 'w' | 'served'>,
+  solved: SolvedRequest,
+  promised: Promised,
+  noiseSeed: number | undefined,
+): Promise<void> {
+  const { w, served } = vectors
+  if (promised.noiseScale > 0 && !solved.exact) {
+    let shaped: Float64Array | undefined
+    if (promised.shape === 'curvature') {
+      const drawn = (await solved.head?.sample(promised.noiseScale, noiseSeed)) as Float64Array
+      const byName = solved.head?.toParameters(drawn) as Record<string, Float64Array>
+      shaped = Float64Array.from(model.parameters.flatMap((name) => [...byName[name]]))
+    }
+    await native().addReleaseNoise(w, model.parameters, promised.noiseScale, noiseSeed, shaped)
+  }
+  await served.copyFrom(w)
+  await w.copyFrom(served)
+}
+
+interface Outcome {
+  retained: Dataset
+  vectors: Pick<TangentState, 'w' | 'served'>
+  solved: SolvedRequest
+  promised: Promised
+  request: { positions: Int32Array; data: Dataset }
+  options: Options
+  start: number
+}
+
+/** The swap, and the report. */
+function commit(model: TangentModel, state: TangentState, outcome: Outcome): ForgetReport {
+  const { retained, vectors, solved, promised, request, options } = outcome
+  const exact = solved.exact
+  const release: Release = {
+    number: state.ledger.length + 1,
+    kind: exact ? 'refit' : 'forget',
+    noiseScale: exact ? 0 : promised.noiseScale,
+    noiseShape: exact ? 'none' : promised.shape,
+    targetDistance: exact ? 0 : promised.distance,
+    delta: promised.delta,
+    guaranteed: exact ? guaranteeOf(0, promised.delta) : promised.guaranteed,
+  }
+  const ledger = [...state.ledger, release]
+  const gone = new Set(request.positions)
+  const digests = state.digests.filter((_, i) => !gone.has(i))
+  model.swap({ ...vectors, data: retained, digests, head: solved.head, ledger })
+  state.data?.dispose()
+  const { where: _where, rows: _rows, signal: _signal, onProgress: _progress, noiseSeed: _seed, ...kept } = options
+  return {
+    verb: 'forget',
+    options: kept,
+    forgotten: request.positions.length,
+    retained: retained.size,
+    noiseScale: release.noiseScale,
+    solver: solved.solver,
+    iterations: solved.iterations,
+    passes: solved.passes,
+    bound: boundOf(ledger, release, measuredOf(solved, promised), assumptionsOf(model, solved, promised)),
+    seconds: (performance.now() - outcome.start) / 1000,
+    peakMemoryBytes: memory().peak,
+    device: model.device,
+  }
+}
+
+function measuredOf(solved: SolvedRequest, promised: Promised): Measured {
+  const { distance, energy, residual, allowance } = solved
+  const exact = solved.exact
+  const metric = promised.shape === 'curvature' ? Math.sqrt(energy ?? NaN) : distance
+  const noisy = promised.noiseScale > 0 && !exact
+  const mahalanobis = noisy ? metric / promised.noiseScale : 0
+  const nats = exact ? 0 : noisy ? native().natsOf(mahalanobis) : null
+  const epsilon = exact ? 0 : noisy ? native().epsilonOf(mahalanobis, promised.delta) : null
+  return { distance, energy, residual, allowance, nats, epsilon }
+}
+
+function assumptionsOf(model: TangentModel, solved: SolvedRequest, promised: Promised): Assumption[] {
+  const list: Assumption[] = [
+    {
+      statement:
+        'the certificate was evaluated in float64 at the mean that was published, with an allowance for its rounding',
+      check: `allowance ${solved.allowance.toExponential(2)} beside a gradient of ${solved.residual.toExponential(2)}`,
+    },
+    { statement: 'damping bounds the curvature from below', check: `mu = ${model.damping}` },
+  ]
+  if (promised.noiseScale > 0 && !solved.exact) {
+    const spacing = solved.spacing?.toExponential(2) ?? 'unknown'
+    list.push({
+      statement:
+        'noise in whole steps of a public grid, float64 sampler, ChaCha20 keyed by the operating system, drawn once',
+      check: `s = ${promised.noiseScale}, grid ${spacing}`,
+    })
+  }
+  return list
+}
+
+/**
+ * Forgets every user row: w = 0, the core bit for bit. Exact, without noise or computation.
+ *
+ * Errors: ERR_INVALID_ARGUMENT, ERR_DISPOSED.
+ */
+export async function forgetAll(model: TangentModel): Promise<Bound> {
+  if (!(model instanceof TangentModel)) throw invalid('model', 'a TangentModel', model)
+  return model.exclusively('forgetAll()', async (state) => {
+    const release: Release = {
+      number: state.ledger.length + 1,
+      kind: 'forgetAll',
+      noiseScale: 0,
+      noiseShape: 'none',
+      targetDistance: 0,
+      delta: 1e-6,
+      guaranteed: guaranteeOf(0, 1e-6),
+    }
+    const ledger = [...state.ledger, release]
+    model.swap({ ...model.newVectors(), data: undefined, digests: [], head: undefined, ledger })
+    state.data?.dispose()
+    return boundOf(ledger, release, null, [{ statement: 'the user weights are zero', check: 'w = 0' }])
+  })
+}

@@ -1,0 +1,238 @@
+// What takes rows out: the closed form of a head, the certified Newton step, a cold refit, or the paper's SGD.
+import type { Dataset } from '../dataset.js'
+import { PalimpsestError } from '../errors.js'
+import type { PassOptions } from '../model/passes.js'
+import { native, type NativeVector } from '../native.js'
+import { certify } from '../tangent/certificate.js'
+import { problemOf, solveCold } from '../tangent/fit.js'
+import type { HeadRows } from '../tangent/head.js'
+import { makePreconditioner } from '../tangent/preconditioner.js'
+import { descend } from '../tangent/sgd.js'
+import { solve } from '../tangent/solve.js'
+import type { TangentModel, TangentState } from '../tangent.js'
+
+export interface SolvedRequest {
+  solver: 'newton' | 'refit' | 'sgd'
+  /** True where the weights come from the retained rows alone, by the routine that would have been used without the rest. */
+  exact: boolean
+  iterations: number
+  passes: { float32: number; float64: number }
+  /** Certified at the published mean. */
+  distance: number
+  energy: number | null
+  residual: number
+  allowance: number
+  /** Of the noise grid. */
+  spacing?: number
+  head: HeadRows | undefined
+}
+
+/** What the solver has to reach. */
+export interface Goal {
+  noiseScale: number
+  shape: 'isotropic' | 'curvature' | 'none'
+  /** D_T; null without noise. */
+  distance: number | null
+}
+
+export interface SolverOptions {
+  solver: 'newton' | 'refit' | 'sgd'
+  fallback: 'throw' | 'refit'
+  tolerance: number | undefined
+  maxIterations: number
+  epochs: number
+  seed: number
+}
+
+interface Rows {
+  positions: Int32Array
+  retained: Dataset
+}
+
+type Vectors = Pick<TangentState, 'w' | 'served'>
+
+/** Leaves the mean that is to be published in vectors.w. */
+export async function solveRequest(
+  model: TangentModel,
+  state: TangentState,
+  rows: Rows,
+  vectors: Vectors,
+  goal: Goal,
+  options: SolverOptions,
+  passes: PassOptions,
+): Promise<SolvedRequest> {
+  if (options.solver === 'refit') return refit(model, rows, vectors, options, passes)
+  try {
+    if (model.head !== undefined) return await closedForm(model, state, rows, vectors, goal, passes)
+    await vectors.w.copyFrom(state.w)
+    return options.solver === 'sgd'
+      ? await paperSgd(model, rows, vectors, goal, options, passes)
+      : await newton(model, rows, vectors, goal, options, passes)
+  } catch (error) {
+    const missed = error instanceof PalimpsestError && error.code === 'ERR_NOT_CONVERGED'
+    if (!missed || options.fallback !== 'refit') throw error
+    return refit(model, rows, vectors, options, passes)
+  }
+}
+
+/** From zero on the retained rows: no warm start, sketch or statistic of the others. */
+async function refit(
+  model: TangentModel,
+  rows: Rows,
+  vectors: Vectors,
+  options: SolverOptions,
+  passes: PassOptions,
+): Promise<SolvedRequest> {
+  await vectors.w.fill(0)
+  const { maxIterations, seed } = options
+  const tolerance = options.tolerance ?? 1e-3
+  const solved = await solveCold(model, rows.retained, vectors, { tolerance, maxIterations, seed, ...passes })
+  const { iterations, distance, head } = solved
+  return {
+    solver: 'refit',
+    exact: true,
+    iterations,
+    passes: solved.passes,
+    distance,
+    energy: null,
+    residual: 0,
+    allowance: 0,
+    head,
+  }
+}
+
+/** Brings a mean to the grid of its noise, or to float32 where there is none. */
+function placement(
+  model: TangentModel,
+  vectors: Vectors,
+  goal: Goal,
+): (w: NativeVector) => Promise<number | undefined> {
+  return async (w) => {
+    if (goal.noiseScale > 0) return native().roundToNoiseGrid(w, model.parameters, goal.noiseScale)
+    await vectors.served.copyFrom(w)
+    await w.copyFrom(vectors.served)
+    return undefined
+  }
+}
+
+async function newton(
+  model: TangentModel,
+  rows: Rows,
+  vectors: Vectors,
+  goal: Goal,
+  options: SolverOptions,
+  passes: PassOptions,
+): Promise<SolvedRequest> {
+  const problem = problemOf(model, rows.retained)
+  const place = placement(model, vectors, goal)
+  let spacing: number | undefined
+  const { certificate, iterations } = await solve(problem, vectors.w, {
+    ...passes,
+    classes: model.classes,
+    target:
+      goal.distance === null ? { relative: options.tolerance ?? 1e-4 } : { distance: goal.noiseScale * goal.distance },
+    mostIterations: options.maxIterations,
+    seed: options.seed,
+    place: async (w) => {
+      spacing = await place(w)
+    },
+  })
+  const head = undefined
+  const used = { ...problem.passes }
+  return { solver: 'newton', exact: false, iterations, passes: used, ...certificate, ...(spacing && { spacing }), head }
+}
+
+/** The control: as many epochs as were asked for, then the same certificate; without noise nothing need be met. */
+async function paperSgd(
+  model: TangentModel,
+  rows: Rows,
+  vectors: Vectors,
+  goal: Goal,
+  options: SolverOptions,
+  passes: PassOptions,
+): Promise<SolvedRequest> {
+  const problem = problemOf(model, rows.retained)
+  const { w } = vectors
+  const { epochs, seed } = options
+  const iterations = await descend(model.core.engine, rows.retained, problem, w, {
+    ...passes,
+    epochs,
+    seed,
+    batchSize: 256,
+  })
+  const spacing = await placement(model, vectors, goal)(w)
+  const preconditioner = await makePreconditioner(problem, model.classes, seed, passes)
+  const rho = problem.vector('float64')
+  try {
+    const measure = await problem.gradient(w, rho, passes)
+    const certificate = await certify(problem, preconditioner, { w, witness: w, rho, measure }, passes)
+    requireGoal(certificate.distance, goal)
+    const used = { ...problem.passes }
+    return {
+      solver: 'sgd',
+      exact: false,
+      iterations,
+      passes: used,
+      ...certificate,
+      ...(spacing && { spacing }),
+      head: undefined,
+    }
+  } finally {
+    rho.dispose()
+    preconditioner.dispose()
+  }
+}
+
+/** The head in closed form: subtract, factor, solve, certify. */
+async function closedForm(
+  model: TangentModel,
+  state: TangentState,
+  rows: Rows,
+  vectors: Vectors,
+  goal: Goal,
+  passes: PassOptions,
+): Promise<SolvedRequest> {
+  if (state.head === undefined) throw new PalimpsestError('ERR_NOT_FITTED', 'expected a model that was fitted')
+  const head = await state.head.without(rows.positions, passes)
+  try {
+    const w = await head.solve(model.damping)
+    for (const [name, values] of Object.entries(head.toParameters(w))) await vectors.w.set(name, values)
+    const spacing = await placement(model, vectors, goal)(vectors.w)
+    const certificate = await head.certify(head.fromVector(vectors.w))
+    const { residual, distance, energy, allowance } = certificate
+    const metric = goal.shape === 'curvature' ? curvatureDistance(certificate, goal) : distance
+    requireGoal(metric, goal)
+    const used = { float32: 0, float64: 0 }
+    return {
+      solver: 'newton',
+      exact: false,
+      iterations: 0,
+      passes: used,
+      distance,
+      energy,
+      residual,
+      allowance,
+      ...(spacing && { spacing }),
+      head,
+    }
+  } catch (error) {
+    head.dispose()
+    throw error
+  }
+}
+
+/** Shaped noise: sqrt(E), with what the factor's own inexactness may add in nats. */
+function curvatureDistance(certificate: { energy: number; covarianceNats: number }, goal: Goal): number {
+  return Math.sqrt(certificate.energy) + goal.noiseScale * Math.sqrt(2 * certificate.covarianceNats)
+}
+
+function requireGoal(distance: number, goal: Goal): void {
+  if (goal.distance === null) return
+  const wanted = goal.noiseScale * goal.distance
+  if (distance <= wanted) return
+  throw new PalimpsestError(
+    'ERR_NOT_CONVERGED',
+    `expected a certified distance of ${wanted.toPrecision(3)} to the exact solution, reached ${distance.toPrecision(3)}`,
+    { report: { distance, wanted } },
+  )
+}

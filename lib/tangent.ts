@@ -1,0 +1,233 @@
+// TangentModel: a network linearised at a frozen core, whose user weights can be solved for and forgotten from.
+import { Dataset } from './dataset.js'
+import { PalimpsestError } from './errors.js'
+import { Model } from './model.js'
+import { checkData, checkPassOptions, type Data, type PassOptions } from './model/passes.js'
+import { largest } from './model/products.js'
+import { native, type NativeVector } from './native.js'
+import { invalid, is, number } from './options.js'
+import { findHead, type Head, type HeadRows } from './tangent/head.js'
+import type { Release } from './tangent/ledger.js'
+import { tangentOutputs } from './tangent/quadratic.js'
+import { ParameterVector } from './vector.js'
+
+export interface TangentOptions {
+  /** Which parameters are linearised: 'all' (default), 'head' (the last linear layer, in closed form), or names. */
+  layers?: 'all' | 'head' | readonly string[]
+  /** mu on the mean loss, default 1. */
+  damping?: number
+  /**
+   * alpha: the target of the right class, 0 for the others; default 15 (Achille et al. 2021, LQF). Over a core that was
+   * trained with cross-entropy 1 loses ten points of accuracy and more; over one trained with squared error 1 is right.
+   */
+  targetScale?: number
+  /** Rows that never have to be forgotten: noise: 'auto' is sized on them. */
+  publicData?: Dataset
+}
+
+/** What a TangentModel holds at one moment; verbs replace it as a whole. @internal */
+export interface TangentState {
+  /** User weights w, float64; zero outside the linearised parameters. */
+  w: NativeVector
+  /** The same rounded to float32. */
+  served: NativeVector
+  /** The rows that w was fitted to; undefined before fit. */
+  data: Dataset | undefined
+  /** Their digests, in order. */
+  digests: readonly string[]
+  /** layers: 'head': features and sums. */
+  head: HeadRows | undefined
+  ledger: readonly Release[]
+}
+
+/**
+ * f(x) = f_core(x) + J(x) w, J the Jacobian of the core's logits in the linearised parameters (Golatkar et al. 2021,
+ * eq. 5). w = 0 gives the core bit for bit. The core must stay as it is: a changed or disposed one is an error.
+ *
+ * Errors: ERR_INVALID_ARGUMENT for options, ERR_UNSUPPORTED for 'head' where there is no last linear layer, ERR_DISPOSED.
+ */
+export class TangentModel {
+  readonly core: Model
+  readonly layers: 'all' | 'head' | readonly string[]
+  /** Names of the linearised parameters. */
+  readonly parameters: readonly string[]
+  readonly damping: number
+  readonly targetScale: number
+  readonly publicData: Dataset | undefined
+  /** @internal */
+  readonly head: Head | undefined
+  readonly #coreRevision: number
+  #state: TangentState
+  #busy = false
+  #disposed = false
+
+  private constructor(
+    core: Model,
+    options: Required<Pick<TangentOptions, 'layers' | 'damping' | 'targetScale'>>,
+    publicData?: Dataset,
+  ) {
+    this.core = core
+    this.layers = options.layers
+    this.damping = options.damping
+    this.targetScale = options.targetScale
+    this.publicData = publicData
+    this.head = options.layers === 'head' ? findHead(core.description) : undefined
+    this.parameters = chooseParameters(core, options.layers, this.head)
+    this.#coreRevision = core.revision
+    this.#state = { ...this.newVectors(), data: undefined, digests: [], head: undefined, ledger: [] }
+  }
+
+  /** Linearises a network at its present weights; the user weights are zero. */
+  static at(core: Model, options: TangentOptions = {}): TangentModel {
+    if (!(core instanceof Model)) throw invalid('core', 'a Model', core)
+    const known = ['layers', 'damping', 'targetScale', 'publicData']
+    const unknown = Object.keys(options).find((key) => !known.includes(key))
+    if (unknown !== undefined) throw invalid('options', `the keys ${known.join(', ')}`, unknown)
+    const { layers = 'all', publicData } = options
+    const damping = number({ above: 0 }).read(options.damping ?? 1, 'damping')
+    const targetScale = number({ above: 0 }).read(options.targetScale ?? 15, 'targetScale')
+    if (publicData !== undefined) {
+      if (!(publicData instanceof Dataset)) throw invalid('publicData', 'a Dataset', publicData)
+      checkData(publicData, core.engine, false)
+    }
+    return new TangentModel(core, { layers, damping, targetScale }, publicData)
+  }
+
+  get inputShape(): number[] {
+    return this.core.inputShape
+  }
+
+  get classes(): number {
+    return this.core.classes
+  }
+
+  get device(): string {
+    return this.core.device
+  }
+
+  /** The rows that the user weights were fitted to and that were not forgotten since; undefined before fit. */
+  get data(): Dataset | undefined {
+    return this.state.data
+  }
+
+  /** Every release of these weights: its noise, target and what it guarantees. Nothing in it depends on forgotten rows. */
+  get ledger(): Release[] {
+    return this.state.ledger.map((release) => ({ ...release }))
+  }
+
+  /** A copy of the user weights w. */
+  async weights(): Promise<ParameterVector> {
+    const copy = new ParameterVector(new (native().Vector)(this.core.engine.network, 'float64'))
+    await copy.native.copyFrom(this.state.w)
+    return copy
+  }
+
+  /** f_core(x) + J(x) w, [N, K]. */
+  async evaluate(data: Data, options: PassOptions = {}): Promise<Float32Array> {
+    const { served } = this.state
+    checkPassOptions(options)
+    return tangentOutputs(this.core.engine, data, this.parameters, served, options)
+  }
+
+  /** Mean squared loss 1/2 |f - target|^2 and accuracy. */
+  async measure(data: Data, options: PassOptions = {}): Promise<{ loss: number; accuracy: number }> {
+    const rows = checkData(data, this.core.engine, true)
+    const outputs = await this.evaluate(data, options)
+    const labels = data instanceof Dataset ? data.labels : (data.labels as Int32Array)
+    const k = this.classes
+    let loss = 0
+    let right = 0
+    for (let i = 0; i < rows; i++) {
+      right += Number(largest(outputs, i * k, k) === labels[i])
+      for (let c = 0; c < k; c++) loss += (outputs[i * k + c] - (c === labels[i] ? this.targetScale : 0)) ** 2 / 2
+    }
+    return { loss: loss / rows, accuracy: right / rows }
+  }
+
+  get disposed(): boolean {
+    return this.#disposed
+  }
+
+  /** Frees the user weights; the core stays. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.#free(this.#state)
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose()
+  }
+
+  /** @internal */
+  get state(): TangentState {
+    if (this.#disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a model in use, got one that was disposed')
+    if (this.core.disposed)
+      throw new PalimpsestError('ERR_DISPOSED', 'expected a core in use, got one that was disposed')
+    if (this.core.revision !== this.#coreRevision) {
+      throw new PalimpsestError(
+        'ERR_INVALID_ARGUMENT',
+        'expected the core as it was linearised, got one whose weights changed',
+      )
+    }
+    return this.#state
+  }
+
+  /** Zero weights in both types. @internal */
+  newVectors(): { w: NativeVector; served: NativeVector } {
+    const { Vector } = native()
+    const { network } = this.core.engine
+    return { w: new Vector(network, 'float64'), served: new Vector(network, 'float32') }
+  }
+
+  /** Runs a verb alone on this model. @internal */
+  async exclusively<T>(verb: string, work: (state: TangentState) => Promise<T>): Promise<T> {
+    const state = this.state
+    if (this.#busy) {
+      throw new PalimpsestError(
+        'ERR_INVALID_ARGUMENT',
+        `expected ${verb} after the call before it ended, got two at once on one model`,
+      )
+    }
+    this.#busy = true
+    try {
+      return await work(state)
+    } finally {
+      this.#busy = false
+    }
+  }
+
+  /** Replaces the state in one step and frees what the old one alone held. @internal */
+  swap(next: TangentState): void {
+    const old = this.#state
+    this.#state = next
+    this.#free(old, next)
+  }
+
+  #free(old: TangentState, next?: TangentState): void {
+    if (old.w !== next?.w) old.w.dispose()
+    if (old.served !== next?.served) old.served.dispose()
+    if (old.head !== next?.head) old.head?.dispose()
+  }
+}
+
+function chooseParameters(core: Model, layers: TangentOptions['layers'], head: Head | undefined): string[] {
+  const names = core.parameters.map(({ name }) => name)
+  if (layers === 'all') return names
+  if (layers === 'head') {
+    const { weight, bias } = head as Head
+    return bias === undefined ? [weight] : [weight, bias]
+  }
+  if (!Array.isArray(layers) || layers.length === 0 || !layers.every(is.string)) {
+    throw invalid('layers', "'all', 'head' or a list of parameter names", layers)
+  }
+  const unknown = layers.find((name) => !names.includes(name as string))
+  if (unknown !== undefined)
+    throw invalid('layers', `names of parameters (${names.slice(0, 8).join(', ')}, ...)`, unknown)
+  if (new Set(layers).size !== layers.length) throw invalid('layers', 'each name once', layers)
+  return names.filter((name) => layers.includes(name))
+}

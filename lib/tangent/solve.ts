@@ -1,0 +1,118 @@
+// The quadratic problem solved to a certified distance: float32 inside, float64 weights, residuals and bound outside.
+import { PalimpsestError } from '../errors.js'
+import { checkSignal, type PassOptions } from '../model/passes.js'
+import type { NativeVector } from '../native.js'
+import { certify, type Certificate } from './certificate.js'
+import { conjugateGradient } from './conjugate_gradient.js'
+import { makePreconditioner, type Preconditioner } from './preconditioner.js'
+import type { QuadraticProblem } from './quadratic.js'
+
+export interface SolveOptions extends PassOptions {
+  classes: number
+  /** The distance |w - w*| that must be certified, or relative to |w|. */
+  target: { distance: number } | { relative: number }
+  mostIterations: number
+  /** Of the rows that the preconditioner samples. */
+  seed: number
+  /** Brings w to where it will be published (a grid), before it is certified. */
+  place?: (w: NativeVector) => Promise<unknown>
+}
+
+export interface SolveResult {
+  certificate: Certificate
+  iterations: number
+  /** Rounds of refinement, each with one float64 verification. */
+  rounds: number
+  sampled: number
+}
+
+/** Inner solves stop when the residual has fallen by a thousand: there float32 begins to stall. */
+const reduction = 1e-6
+const mostRounds = 12
+
+/** Thrown as the report of ERR_NOT_CONVERGED. */
+export interface Unconverged {
+  iterations: number
+  distance: number
+  wanted: number
+}
+
+/** w := a point certified to lie within the target of the exact minimiser; w is where the solve starts. */
+export async function solve(problem: QuadraticProblem, w: NativeVector, options: SolveOptions): Promise<SolveResult> {
+  const preconditioner = await makePreconditioner(problem, options.classes, options.seed, options)
+  const work = {
+    base: problem.vector('float64'),
+    rho: problem.vector('float64'),
+    b: problem.vector('float32'),
+    x: problem.vector('float32'),
+    witness: problem.vector('float32'),
+  }
+  try {
+    return await refine(problem, w, preconditioner, work, options)
+  } finally {
+    for (const vector of Object.values(work)) vector.dispose()
+    preconditioner.dispose()
+  }
+}
+
+interface Work {
+  base: NativeVector
+  rho: NativeVector
+  b: NativeVector
+  x: NativeVector
+  witness: NativeVector
+}
+
+async function refine(
+  problem: QuadraticProblem,
+  w: NativeVector,
+  preconditioner: Preconditioner,
+  work: Work,
+  options: SolveOptions,
+): Promise<SolveResult> {
+  const { base, rho, b, x, witness } = work
+  const mu = problem.damping
+  await base.copyFrom(w)
+  await problem.gradient(base, rho, options)
+  let iterations = 0
+  let last = Infinity
+  for (let round = 1; round <= mostRounds; round++) {
+    const wanted = await wantedDistance(w, options)
+    await Promise.all([b.copyFrom(rho), b.scale(-1)])
+    const inner = await conjugateGradient(problem, preconditioner, b, x, witness, {
+      ...options,
+      // A margin for what float32 recurrences overlook; the float64 verification decides.
+      energy: 0.6 * mu * wanted * wanted,
+      reduction,
+      mostIterations: options.mostIterations - iterations,
+      onIteration: (i, residual) =>
+        options.onProgress?.({ phase: 'solve', done: iterations + i, total: options.mostIterations, residual }),
+    })
+    iterations += inner.iterations
+    await Promise.all([w.copyFrom(base), w.axpy(1, x), base.axpy(1, witness)])
+    await options.place?.(w)
+    const measure = await problem.gradient(base, rho, options)
+    const certificate = await certify(problem, preconditioner, { w, witness: base, rho, measure }, options)
+    if (certificate.distance <= (await wantedDistance(w, options))) {
+      return { certificate, iterations, rounds: round, sampled: preconditioner.sampled }
+    }
+    checkSignal(options.signal)
+    const stuck = certificate.distance > 0.9 * last && inner.iterations === 0
+    if (iterations >= options.mostIterations || stuck || round === mostRounds) {
+      const report: Unconverged = { iterations, distance: certificate.distance, wanted }
+      throw new PalimpsestError(
+        'ERR_NOT_CONVERGED',
+        `expected a certified distance of ${wanted.toPrecision(3)} to the exact solution, reached ` +
+          `${certificate.distance.toPrecision(3)} after ${iterations} iterations`,
+        { report },
+      )
+    }
+    last = certificate.distance
+  }
+  throw new PalimpsestError('ERR_INTERNAL', 'a solve ended without a verdict')
+}
+
+async function wantedDistance(w: NativeVector, options: SolveOptions): Promise<number> {
+  if ('distance' in options.target) return options.target.distance
+  return options.target.relative * Math.sqrt(await w.dot(w))
+}
