@@ -107,6 +107,12 @@ void set_threads(int n) {
   team_size().store(n == 0 ? default_threads() : n, std::memory_order_relaxed);
 }
 
+void share_team_size() {
+#ifdef _OPENMP
+  if (omp_get_max_threads() != thread_count()) omp_set_num_threads(thread_count());
+#endif
+}
+
 void run_team(int64_t count, int threads, RangeFunction function, void* context) {
 #ifdef _OPENMP
   if (threads > 1 && !omp_in_parallel()) {

@@ -15,6 +15,9 @@ void set_threads(int n);
 // Largest number of threads whose time the machine grants this process.
 int available_threads();
 
+// Tells OpenMP, for libraries that the calling thread calls, how many threads to use.
+void share_team_size();
+
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end, int thread);
 
 // Calls function(context, begin, end, thread) for up to `threads` contiguous shares that cover [0, count) in order.
