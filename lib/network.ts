@@ -41,7 +41,8 @@ export interface NodeDescription {
 export type LeafDescription =
   | { kind: 'input'; id: number }
   | { kind: 'parameter'; id: number; name: string; shape: number[] }
-  | { kind: 'constant'; id: number; shape: number[]; data: Float32Array }
+  /** `name` where training may change it (running statistics) and where the file named it. */
+  | { kind: 'constant'; id: number; shape: number[]; data: Float32Array; name?: string }
   /** Only in linearised graphs: the tangent of the parameter of that name. */
   | { kind: 'tangent'; id: number; name: string; shape: number[] }
 
