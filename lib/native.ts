@@ -236,11 +236,12 @@ export interface NativeRidge extends Disposable {
   sample(scale: number, seed?: number): Promise<Float64Array>
 }
 
+/** Methods that return a promise throw at once for arguments they refuse; what fails in a step rejects. */
 export interface Native {
-  version(): string
+  version: () => string
   /** The class of every error the addon throws or rejects with: called as `new errorClass(code, message)`. */
-  setErrorClass(errorClass: new (code: never, message: string) => Error): void
-  devices(): DeviceInfo[]
+  setErrorClass: (errorClass: new (code: never, message: string) => Error) => void
+  devices: () => DeviceInfo[]
   Network: new (description: NetworkDescription, device: string) => NativeNetwork
   /** Zeros with the layout of `like`, but for the values given by name. */
   Vector: new (
@@ -276,9 +277,9 @@ export interface Native {
     seed?: number,
     shaped?: Float64Array,
   ): Promise<void>
-  createProgram(network: NativeNetwork, options: ProgramOptions): Promise<NativeProgram>
+  createProgram: (network: NativeNetwork, options: ProgramOptions) => Promise<NativeProgram>
   /** Bytes that createProgram would allocate for the arena. */
-  plannedBytes(network: NativeNetwork, options: ProgramOptions): Promise<number>
+  plannedBytes: (network: NativeNetwork, options: ProgramOptions) => Promise<number>
 }
 
 const addonPath = fileURLToPath(new URL('../build/Release/palimpsest.node', import.meta.url))

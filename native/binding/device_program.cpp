@@ -89,6 +89,9 @@ void DeviceProgram::give_outputs(Staging& staging) {
 }
 
 Bindings DeviceProgram::bindings(const VectorsOfCall& vectors) const {
+  if (vectors.sums && (vectors.sums == vectors.parameters || vectors.sums == vectors.tangents)) {
+    throw Error(ErrorCode::invalid_argument, "expected a vector of its own for 'sums', got one that the call reads");
+  }
   Bindings bound;
   std::copy(std::begin(inputs_), std::end(inputs_), std::begin(bound.inputs));
   bound.parameters = vectors.parameters->data();

@@ -137,9 +137,6 @@ void read_results(const Napi::Object& from, const DeviceProgram& program, Stagin
   if (program.signature().writes_sums) {
     call.vectors.sums = vector_of_call(sums, "sums", program);
     call.sums = &VectorHandle::from(sums, "sums");
-    if (call.vectors.sums == call.vectors.parameters || call.vectors.sums == call.vectors.tangents) {
-      throw Error(ErrorCode::invalid_argument, "expected a vector of its own for 'sums', got one that the call reads");
-    }
   }
   call.vectors.accumulate = !accumulate.IsUndefined() && boolean(accumulate, "accumulate");
   staging.wants_outputs = outputs.IsUndefined() || boolean(outputs, "outputs");
