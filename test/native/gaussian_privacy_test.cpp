@@ -93,6 +93,7 @@ TEST(gaussian_privacy_rounds_towards_caution) {
     value *= 1.0123;
     const double distance = distance_of_nats(value);
     CHECK(nats_of(distance) <= value);
+    CHECK(std::fma(distance, distance, -2 * nats_of(distance)) <= 0);
     CHECK(nats_of(std::nextafter(distance, 1e300)) >= value);
     CHECK(advantage(value) >= std::erf(0.5 * std::sqrt(value)));
     CHECK(advantage(value) <= 1);

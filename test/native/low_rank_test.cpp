@@ -145,7 +145,7 @@ TEST(low_rank_inverse_in_float32_is_rounded_once) {
 }
 
 TEST(low_rank_is_the_same_on_any_threads) {
-  const Problem p = make_problem(70, 5000, 7, 1, 0.1);
+  const Problem p = make_problem(70, 20'000, 7, 1, 0.1);
   std::vector<double> one(p.v.size()), three(p.v.size());
   parallel_threads() = 1;
   build(p).apply_inverse<double>(p.v, one);
