@@ -4,20 +4,46 @@
 #include <algorithm>
 #include <memory>
 
+#include "core/error.h"
 #include "ops/table.h"
 
 namespace palimpsest {
+
+namespace {
+
+// Rows differentiate their first output. Positions have no derivative; the statistics of a batch normalisation have
+// one, and where it would be needed (second derivatives in training mode) it must not be taken for zero.
+[[noreturn]] void refuse_second_output(const Node& node) {
+  throw Error(ErrorCode::unsupported, std::string("the derivative of the second and further results of ") +
+                                          row_of(node.op).name + " is not offered");
+}
+
+// Throws where the graph as it stands goes on from a further result that moves.
+void check_further_results(const Graph& graph, const Node& node, const std::vector<char>& read) {
+  for (size_t k = 1; k < node.outputs.size(); ++k) {
+    const ValueId id = node.outputs[k];
+    if (!graph.value(id).is_index && read[static_cast<size_t>(id)] != 0) refuse_second_output(node);
+  }
+}
+
+}  // namespace
 
 std::vector<ValueId> linearise(Graph& graph, std::span<const std::pair<ValueId, ValueId>> seeds) {
   const int32_t nodes = graph.node_count();
   std::vector<ValueId> tangents(static_cast<size_t>(graph.value_count()), none);
   for (auto [value, tangent] : seeds) tangents[static_cast<size_t>(value)] = tangent;
+  std::vector<char> read(tangents.size(), 0);
+  for (int32_t i = 0; i < nodes; ++i) {
+    for (ValueId input : graph.node(i).inputs) read[static_cast<size_t>(input)] = 1;
+  }
   std::vector<ValueId> x_dot;
   for (int32_t i = 0; i < nodes; ++i) {
     const Node& node = graph.node(i);
     x_dot.clear();
     for (ValueId input : node.inputs) x_dot.push_back(tangents[static_cast<size_t>(input)]);
-    tangents[static_cast<size_t>(node.outputs[0])] = jvp_of(graph, node, x_dot);
+    const ValueId y_dot = jvp_of(graph, node, x_dot);
+    if (y_dot != none) check_further_results(graph, node, read);
+    tangents[static_cast<size_t>(node.outputs[0])] = y_dot;
   }
   return tangents;
 }
@@ -48,6 +74,9 @@ std::vector<ValueId> pull_back(Graph& graph, std::span<const std::pair<ValueId, 
   std::vector<ValueId> x_bar;
   for (int32_t i = nodes - 1; i >= 0; --i) {
     const Node& node = graph.node(i);
+    for (size_t k = 1; k < node.outputs.size(); ++k) {
+      if (bars[static_cast<size_t>(node.outputs[k])] != none) refuse_second_output(node);
+    }
     const ValueId y_bar = bars[static_cast<size_t>(node.outputs[0])];
     if (y_bar == none) continue;
     const size_t count = node.inputs.size();

@@ -15,8 +15,9 @@ ConvShape conv_shape(const Attributes& at, const Dims& x, const Dims& w, const D
 }
 
 void check(const Attributes& at, const Dims& x, const Dims& w) {
-  if (x.size() != 4 || w.size() != 4) throw Error(ErrorCode::shape, "expected x [N, C, H, W] and w [O, C/groups, KH, KW]");
-  if (at.group < 1 || x[1] != w[1] * at.group || w[0] % at.group != 0) {
+  if (x.size() != 4 || w.size() != 4)
+    throw Error(ErrorCode::shape, "expected x [N, C, H, W] and w [O, C/groups, KH, KW]");
+  if (at.group < 1 || x[1] % at.group != 0 || x[1] / at.group != w[1] || w[0] % at.group != 0) {
     throw Error(ErrorCode::shape, "expected channels that fit " + std::to_string(at.group) + " groups");
   }
 }
@@ -33,7 +34,8 @@ void shape(const Graph& graph, const Node& node, std::vector<Value>& outputs) {
 void input_gradient_shape(const Graph& graph, const Node& node, std::vector<Value>& outputs) {
   const Dims &y = graph.dims(node.inputs[0]), &w = graph.dims(node.inputs[1]), &x = node.attributes.dims;
   check(node.attributes, x, w);
-  if (window_output(node.attributes, x, {w[2], w[3]}, w[0]) != y) throw Error(ErrorCode::shape, "expected y_bar of the convolution's shape");
+  if (window_output(node.attributes, x, {w[2], w[3]}, w[0]) != y)
+    throw Error(ErrorCode::shape, "expected y_bar of the convolution's shape");
   outputs[0].dims = x;
 }
 
@@ -41,7 +43,8 @@ void input_gradient_shape(const Graph& graph, const Node& node, std::vector<Valu
 void weight_gradient_shape(const Graph& graph, const Node& node, std::vector<Value>& outputs) {
   const Dims &x = graph.dims(node.inputs[0]), &y = graph.dims(node.inputs[1]), &w = node.attributes.dims;
   check(node.attributes, x, w);
-  if (window_output(node.attributes, x, {w[2], w[3]}, w[0]) != y) throw Error(ErrorCode::shape, "expected y_bar of the convolution's shape");
+  if (window_output(node.attributes, x, {w[2], w[3]}, w[0]) != y)
+    throw Error(ErrorCode::shape, "expected y_bar of the convolution's shape");
   outputs[0].dims = w;
 }
 
@@ -56,11 +59,13 @@ void forward(const Node& node, Backend& backend, std::span<const Tensor> in, std
   backend.conv(conv_shape(node.attributes, in[0].dims, in[1].dims, out[0].dims), in[0], in[1], out[0]);
 }
 
-void input_gradient_forward(const Node& node, Backend& backend, std::span<const Tensor> in, std::span<const Tensor> out) {
+void input_gradient_forward(const Node& node, Backend& backend, std::span<const Tensor> in,
+                            std::span<const Tensor> out) {
   backend.conv_input_gradient(conv_shape(node.attributes, out[0].dims, in[1].dims, in[0].dims), in[1], in[0], out[0]);
 }
 
-void weight_gradient_forward(const Node& node, Backend& backend, std::span<const Tensor> in, std::span<const Tensor> out) {
+void weight_gradient_forward(const Node& node, Backend& backend, std::span<const Tensor> in,
+                             std::span<const Tensor> out) {
   backend.conv_weight_gradient(conv_shape(node.attributes, in[0].dims, out[0].dims, in[1].dims), in[0], in[1], out[0]);
 }
 
@@ -86,14 +91,16 @@ void vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const bool> wa
 }
 
 // CI(y, w): <z, CI(y, w)> = <C(z, w), y> = <CW(z, y), w>
-void input_gradient_vjp(Graph& graph, const Node& node, ValueId z, std::span<const bool> wanted, std::span<ValueId> x_bar) {
+void input_gradient_vjp(Graph& graph, const Node& node, ValueId z, std::span<const bool> wanted,
+                        std::span<ValueId> x_bar) {
   const ValueId y = node.inputs[0], w = node.inputs[1];
   if (wanted[0]) x_bar[0] = emit(graph, Op::Conv, z, w, node.attributes, {});
   if (wanted[1]) x_bar[1] = emit(graph, Op::ConvWeightGradient, z, y, node.attributes, graph.dims(w));
 }
 
 // CW(x, y): <z, CW(x, y)> = <CI(y, z), x> = <C(x, z), y>
-void weight_gradient_vjp(Graph& graph, const Node& node, ValueId z, std::span<const bool> wanted, std::span<ValueId> x_bar) {
+void weight_gradient_vjp(Graph& graph, const Node& node, ValueId z, std::span<const bool> wanted,
+                         std::span<ValueId> x_bar) {
   const ValueId x = node.inputs[0], y = node.inputs[1];
   if (wanted[0]) x_bar[0] = emit(graph, Op::ConvInputGradient, y, z, node.attributes, graph.dims(x));
   if (wanted[1]) x_bar[1] = emit(graph, Op::Conv, x, z, node.attributes, {});

@@ -36,7 +36,8 @@ uint64_t hash_of(Op op, const std::vector<ValueId>& inputs, const Attributes& a)
   Hash hash;
   hash.add(static_cast<uint64_t>(op));
   for (ValueId id : inputs) hash.add(static_cast<uint64_t>(id));
-  for (const Dims* dims : {&a.kernel, &a.strides, &a.pads, &a.dilations, &a.dims, &a.axes, &a.perm, &a.starts, &a.steps}) {
+  for (const Dims* dims :
+       {&a.kernel, &a.strides, &a.pads, &a.dilations, &a.dims, &a.axes, &a.perm, &a.starts, &a.steps}) {
     hash.add(*dims);
   }
   hash.add(static_cast<uint64_t>(a.indices.size()));
@@ -55,10 +56,41 @@ std::string describe(const Graph& graph, Op op, const std::vector<ValueId>& inpu
   return text + ")";
 }
 
+// Nothing is empty: no rule or kernel has to think of an axis of size 0, and products of sizes cannot overflow.
+void check_dims(const Dims& dims) {
+  for (int64_t d : dims) {
+    if (d < 1) throw Error(ErrorCode::shape, "expected dimensions of 1 or more, got " + to_string(dims));
+  }
+  element_count(dims);
+}
+
+// Rows that read positions, all in input 1; positions are nothing to calculate with.
+bool reads_index(Op op, size_t input) {
+  const bool follows =
+      op == Op::TakeAlongAxis || op == Op::PutAlongAxis || op == Op::PoolGather || op == Op::PoolScatter;
+  return follows && input == 1;
+}
+
+void check_inputs(const Graph& graph, Op op, const std::vector<ValueId>& inputs) {
+  const Row& row = row_of(op);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const ValueId id = inputs[i];
+    if (id < 0 || id >= graph.value_count()) {
+      throw Error(ErrorCode::model_format,
+                  std::string("expected inputs of ") + row.name + " that exist, got id " + std::to_string(id));
+    }
+    if (graph.value(id).is_index == reads_index(op, i)) continue;
+    const char* expected = reads_index(op, i) ? "positions of maxima" : "values";
+    const char* got = reads_index(op, i) ? "values" : "positions of maxima";
+    throw Error(ErrorCode::model_format, std::string("expected ") + expected + " for input " + std::to_string(i) +
+                                             " of " + row.name + ", got " + got);
+  }
+}
+
 }  // namespace
 
 ValueId Graph::add_leaf(Source source, int32_t index, Dims dims, BatchAxis batch) {
-  element_count(dims);
+  check_dims(dims);
   Value value;
   value.dims = std::move(dims);
   value.source = source;
@@ -68,8 +100,12 @@ ValueId Graph::add_leaf(Source source, int32_t index, Dims dims, BatchAxis batch
   return value_count() - 1;
 }
 
-ValueId Graph::add_input(InputSlot slot, Dims dims) { return add_leaf(Source::input, slot, std::move(dims), {0, 1, 1}); }
-ValueId Graph::add_parameter(int32_t index, Dims dims) { return add_leaf(Source::parameter, index, std::move(dims), {}); }
+ValueId Graph::add_input(InputSlot slot, Dims dims) {
+  return add_leaf(Source::input, slot, std::move(dims), {0, 1, 1});
+}
+ValueId Graph::add_parameter(int32_t index, Dims dims) {
+  return add_leaf(Source::parameter, index, std::move(dims), {});
+}
 ValueId Graph::add_tangent(int32_t index, Dims dims) { return add_leaf(Source::tangent, index, std::move(dims), {}); }
 ValueId Graph::add_constant(int32_t index, Dims dims) { return add_leaf(Source::constant, index, std::move(dims), {}); }
 
@@ -80,12 +116,7 @@ ValueId Graph::append(Op op, std::vector<ValueId> inputs, Attributes attributes)
     throw Error(ErrorCode::shape, std::string("expected ") + std::to_string(row.min_inputs) + " or more inputs for " +
                                       row.name + ", got " + std::to_string(count));
   }
-  for (ValueId id : inputs) {
-    if (id < 0 || id >= value_count()) {
-      throw Error(ErrorCode::model_format, std::string("expected inputs of ") + row.name + " that exist, got id " +
-                                               std::to_string(id));
-    }
-  }
+  check_inputs(*this, op, inputs);
   const uint64_t hash = hash_of(op, inputs, attributes);
   for (auto [it, end] = by_hash_.equal_range(hash); it != end; ++it) {
     const Node& other = nodes_[static_cast<size_t>(it->second)];
@@ -99,7 +130,7 @@ ValueId Graph::append(Op op, std::vector<ValueId> inputs, Attributes attributes)
   std::vector<Value> outputs(static_cast<size_t>(row.outputs));
   try {
     row.shape(*this, node, outputs);
-    for (Value& output : outputs) element_count(output.dims);
+    for (Value& output : outputs) check_dims(output.dims);
   } catch (const Error& error) {
     throw Error(error.code(), describe(*this, op, node.inputs) + ": " + error.what());
   }

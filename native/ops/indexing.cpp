@@ -21,6 +21,17 @@ void check_indices(const Dims& indices, int64_t extent) {
   }
 }
 
+// Positions along an axis of another extent would be read outside their bounds.
+void check_positions(const Graph& graph, ValueId index, int64_t axis, const Dims& x) {
+  const Node& maximum = graph.node(graph.value(index).node);
+  const Dims& from = graph.dims(maximum.inputs[0]);
+  if (maximum.op != Op::ReduceMax || maximum.attributes.axis != axis || from != x) {
+    throw Error(ErrorCode::shape, "expected positions from a ReduceMax of " + to_string(x) + " along axis " +
+                                      std::to_string(axis) + ", got " + row_of(maximum.op).name + " of " +
+                                      to_string(from));
+  }
+}
+
 }  // namespace
 
 // y[.., j, ..] = x[.., indices[j], ..]
@@ -66,7 +77,9 @@ void scatter_vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const 
 void take_shape(const Graph& graph, const Node& node, std::vector<Value>& outputs) {
   Dims dims = graph.dims(node.inputs[0]);
   dims[checked_axis(dims, node.attributes.axis)] = 1;
-  if (dims != graph.dims(node.inputs[1])) throw Error(ErrorCode::shape, "expected an index of shape " + to_string(dims));
+  if (dims != graph.dims(node.inputs[1]))
+    throw Error(ErrorCode::shape, "expected an index of shape " + to_string(dims));
+  check_positions(graph, node.inputs[1], node.attributes.axis, graph.dims(node.inputs[0]));
   outputs[0].dims = dims;
 }
 
@@ -88,6 +101,7 @@ void put_shape(const Graph& graph, const Node& node, std::vector<Value>& outputs
   if (dims != graph.dims(node.inputs[0]) || dims != graph.dims(node.inputs[1])) {
     throw Error(ErrorCode::shape, "expected y_bar and index of shape " + to_string(dims));
   }
+  check_positions(graph, node.inputs[1], node.attributes.axis, node.attributes.dims);
 }
 
 void put_forward(const Node& node, Backend& backend, std::span<const Tensor> in, std::span<const Tensor> out) {

@@ -25,11 +25,15 @@ void check_slice(const Dims& whole, const Dims& starts, const Dims& steps, const
     throw Error(ErrorCode::shape, "expected a start, a step and a size for each axis of " + to_string(whole));
   }
   for (size_t i = 0; i < rank; ++i) {
-    const int64_t last = starts[i] + steps[i] * (part[i] - 1);
-    const bool inside = part[i] == 0 || (starts[i] >= 0 && starts[i] < whole[i] && last >= 0 && last < whole[i]);
-    if (steps[i] == 0 || !inside) {
-      throw Error(ErrorCode::shape, "expected a slice inside " + to_string(whole) + ", got starts " + to_string(starts) +
-                                        ", steps " + to_string(steps) + ", sizes " + to_string(part));
+    // The longest step that could stay inside; checked first, so that nothing overflows.
+    const int64_t most = part[i] > 1 ? (whole[i] - 1) / (part[i] - 1) : whole[i];
+    const bool fits = part[i] >= 1 && starts[i] >= 0 && starts[i] < whole[i] && steps[i] != 0 &&
+                      (part[i] == 1 || (steps[i] <= most && steps[i] >= -most));
+    const int64_t last = fits && part[i] > 1 ? starts[i] + steps[i] * (part[i] - 1) : starts[i];
+    if (!fits || last < 0 || last >= whole[i]) {
+      throw Error(ErrorCode::shape, "expected a slice inside " + to_string(whole) + ", got starts " +
+                                        to_string(starts) + ", steps " + to_string(steps) + ", sizes " +
+                                        to_string(part));
     }
   }
 }
@@ -92,7 +96,8 @@ void transpose_shape(const Graph& graph, const Node& node, std::vector<Value>& o
   const Dims& x = graph.dims(node.inputs[0]);
   const Dims& perm = node.attributes.perm;
   std::vector<bool> seen(x.size());
-  if (perm.size() != x.size()) throw Error(ErrorCode::shape, "expected a permutation of all axes, got " + to_string(perm));
+  if (perm.size() != x.size())
+    throw Error(ErrorCode::shape, "expected a permutation of all axes, got " + to_string(perm));
   for (int64_t axis : perm) {
     if (axis < 0 || axis >= static_cast<int64_t>(x.size()) || seen[static_cast<size_t>(axis)]) {
       throw Error(ErrorCode::shape, "expected a permutation of all axes, got " + to_string(perm));
@@ -177,6 +182,7 @@ void concat_shape(const Graph& graph, const Node& node, std::vector<Value>& outp
     other[axis] = dims[axis];
     if (other != dims) throw Error(ErrorCode::shape, "expected inputs that agree off the axis");
     dims[axis] += extent;
+    element_count(dims);
   }
   outputs[0].dims = dims;
 }
@@ -277,7 +283,9 @@ void unslice_vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const 
   x_bar[0] = graph.append(Op::Slice, {y_bar}, attributes);
 }
 
-void constant_shape(const Graph&, const Node& node, std::vector<Value>& outputs) { outputs[0].dims = node.attributes.dims; }
+void constant_shape(const Graph&, const Node& node, std::vector<Value>& outputs) {
+  outputs[0].dims = node.attributes.dims;
+}
 
 BatchAxis constant_batch(const Graph&, const Node&) { return {}; }
 

@@ -9,21 +9,28 @@ namespace {
 
 int64_t entry(const Dims& dims, size_t i, int64_t fallback) { return dims.empty() ? fallback : dims.at(i); }
 
+// What a window is made of stays below 2^31, so that sums and products of two of them fit.
+void check_entries(const char* what, const Dims& list, size_t count, int64_t least) {
+  bool good = list.size() == count;
+  for (int64_t value : list) good = good && value >= least && value < (int64_t{1} << 31);
+  if (good) return;
+  throw Error(ErrorCode::shape, "expected " + std::to_string(count) + " " + what + " from " + std::to_string(least) +
+                                    " to 2^31 - 1, got " + to_string(list));
+}
+
 }  // namespace
 
 Dims window_output(const Attributes& at, const Dims& x, const Dims& kernel, int64_t channels) {
-  if (x.size() != 4 || kernel.size() != 2) throw Error(ErrorCode::shape, "expected x [N, C, H, W] and a kernel of two axes");
-  for (const Dims* list : {&at.strides, &at.dilations}) {
-    if (!list->empty() && (list->size() != 2 || (*list)[0] < 1 || (*list)[1] < 1)) {
-      throw Error(ErrorCode::shape, "expected two strides and dilations of 1 or more, got " + to_string(*list));
-    }
-  }
-  if (!at.pads.empty() && at.pads.size() != 4) throw Error(ErrorCode::shape, "expected four pads, got " + to_string(at.pads));
+  if (x.size() != 4) throw Error(ErrorCode::shape, "expected x [N, C, H, W]");
+  check_entries("kernel sizes", kernel, 2, 1);
+  if (!at.strides.empty()) check_entries("strides", at.strides, 2, 1);
+  if (!at.dilations.empty()) check_entries("dilations", at.dilations, 2, 1);
+  if (!at.pads.empty()) check_entries("pads", at.pads, 4, 0);
   Dims y = {x[0], channels, 0, 0};
   for (size_t i = 0; i < 2; ++i) {
     const int64_t padded = x[2 + i] + entry(at.pads, i, 0) + entry(at.pads, 2 + i, 0);
     const int64_t span = entry(at.dilations, i, 1) * (kernel[i] - 1) + 1;
-    if (kernel[i] < 1 || entry(at.pads, i, 0) < 0 || entry(at.pads, 2 + i, 0) < 0 || padded < span) {
+    if (padded < span) {
       throw Error(ErrorCode::shape, "expected a kernel that fits the padded input, got kernel " + to_string(kernel) +
                                         " on " + to_string(x) + " with pads " + to_string(at.pads));
     }
