@@ -1,6 +1,6 @@
 // Speed of the CPU's kernels: GFLOP/s of products, convolutions and per-example squares, GB/s of passes over memory.
-// palimpsest_bench_kernels [--one] [TEXT]: rows whose name holds TEXT; --one takes one thread and counts processor time,
-// for a machine that others use too. Every rate is the median of the runs, its spread behind.
+// palimpsest_bench_kernels [--one] [TEXT]: rows whose name holds TEXT; --one takes one thread and counts processor
+// time, for a machine that others use too. Every rate is the median of the runs, its spread behind.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -111,9 +111,11 @@ void bench_conv(Backend& backend, int64_t n, int64_t c, int64_t hw, int64_t o, i
   const std::string shape = to_string({n, c, hw, hw}) + " to " + std::to_string(o) + " by " + std::to_string(kernel) +
                             " / " + std::to_string(stride) + (groups > 1 ? " groups " + std::to_string(groups) : "");
   // 2 N OH OW O (C / groups) KH KW
-  const double flops = 2.0 * static_cast<double>(n * s.oh * s.ow) * static_cast<double>(o * (c / groups) * kernel * kernel);
+  const double flops =
+      2.0 * static_cast<double>(n * s.oh * s.ow) * static_cast<double>(o * (c / groups) * kernel * kernel);
   each_way(true, [&](const Way& way) {
-    const Memory x(way.dtype, {n, c, hw, hw}), w(way.dtype, {o, c / groups, kernel, kernel}), y(way.dtype, {n, o, s.oh, s.ow});
+    const Memory x(way.dtype, {n, c, hw, hw}), w(way.dtype, {o, c / groups, kernel, kernel}),
+        y(way.dtype, {n, o, s.oh, s.ow});
     measure("conv " + shape + " " + way.name, flops, "GFLOP/s", [&] { backend.conv(s, x, w, y); });
     measure("conv_input_gradient " + shape + " " + way.name, flops, "GFLOP/s",
             [&] { backend.conv_input_gradient(s, w, y, x); });
@@ -146,7 +148,8 @@ void bench_elementwise(Backend& backend) {
   each_way(false, [&](const Way& way) {
     const double size = static_cast<double>(size_of(way.dtype));
     const Layout last = Layout::channels_last;
-    const Memory x(way.dtype, dims, last), y(way.dtype, dims, last), z(way.dtype, dims, last), channel(way.dtype, {64, 1, 1});
+    const Memory x(way.dtype, dims, last), y(way.dtype, dims, last), z(way.dtype, dims, last),
+        channel(way.dtype, {64, 1, 1});
     const Tensor& c = channel;
     const Tensor scale{c.data, c.dtype, dims, broadcast_strides(c.dims, c.strides, dims)};
     const Tensor one[] = {x}, two[] = {x, z}, affine[] = {x, scale, scale}, to[] = {y}, over[] = {z};
@@ -159,9 +162,14 @@ void bench_elementwise(Backend& backend) {
     row("relu", 2, {1, {function(Unary::relu, 0, 0)}, {1}}, one, to);
     row("add in place", 3, {2, {step(Code::add, 0, 1)}, {2}}, two, over);
     row("bias, scale, relu", 2, {3, {step(Code::mul_add, 0, 1, 2), function(Unary::relu, 0, 3)}, {4}}, affine, to);
-    for (const auto& [name, unary] : {std::pair{"sigmoid", Unary::sigmoid}, {"tanh", Unary::tanh}, {"gelu", Unary::gelu},
-                                      {"gelu_tanh", Unary::gelu_tanh}, {"exp", Unary::exp}, {"log", Unary::log},
-                                      {"softplus", Unary::softplus}, {"mish", Unary::mish}}) {
+    for (const auto& [name, unary] : {std::pair{"sigmoid", Unary::sigmoid},
+                                      {"tanh", Unary::tanh},
+                                      {"gelu", Unary::gelu},
+                                      {"gelu_tanh", Unary::gelu_tanh},
+                                      {"exp", Unary::exp},
+                                      {"log", Unary::log},
+                                      {"softplus", Unary::softplus},
+                                      {"mish", Unary::mish}}) {
       row(name, 2, {1, {function(unary, 0, 0)}, {1}}, one, to);
     }
     row("gelu'", 3, {2, {function(Unary::gelu, 1, 0, 1)}, {2}}, two, to);
@@ -173,7 +181,8 @@ void bench_passes(Backend& backend) {
   const double count = static_cast<double>(element_count(dims));
   each_way(false, [&](const Way& way) {
     const double bytes = count * static_cast<double>(size_of(way.dtype));
-    const Memory x(way.dtype, dims), y(way.dtype, dims, Layout::channels_last), z(way.dtype, dims, Layout::channels_last);
+    const Memory x(way.dtype, dims), y(way.dtype, dims, Layout::channels_last),
+        z(way.dtype, dims, Layout::channels_last);
     const Memory sums(way.dtype, {1, 64, 1, 1}), mean(way.dtype, {64}), rstd(way.dtype, {64});
     const std::string name = way.name;
     measure("copy to channels-last " + name, 2 * bytes, "GB/s", [&] { backend.copy(x, y); });
@@ -182,7 +191,8 @@ void bench_passes(Backend& backend) {
     measure("add_into " + name, 3 * bytes, "GB/s", [&] { backend.add_into(y, z); });
     measure("fill " + name, bytes, "GB/s", [&] { backend.fill(z, 1); });
     measure("reduce_sum to channels " + name, bytes, "GB/s", [&] { backend.reduce_sum(y, sums, 1); });
-    measure("batch_norm_statistics " + name, 2 * bytes, "GB/s", [&] { backend.batch_norm_statistics(y, 1e-5, mean, rstd); });
+    measure("batch_norm_statistics " + name, 2 * bytes, "GB/s",
+            [&] { backend.batch_norm_statistics(y, 1e-5, mean, rstd); });
     measure("dot " + name, 2 * bytes, "GB/s", [&] { backend.dot(y, z); });
     measure("axpy " + name, 3 * bytes, "GB/s", [&] { backend.axpy(1e-9, y, z); });
     const Memory logits(way.dtype, {4096, 1000}), soft(way.dtype, {4096, 1000});
@@ -191,7 +201,8 @@ void bench_passes(Backend& backend) {
     ConvShape pool;
     pool.n = 32, pool.c = pool.o = 64, pool.h = pool.w = 56, pool.oh = pool.ow = 28, pool.kh = pool.kw = 3;
     pool.stride_h = pool.stride_w = 2, pool.pad_top = pool.pad_left = 1;
-    const Memory pooled(way.dtype, {32, 64, 28, 28}, Layout::channels_last), index(DType::i32, {32, 64, 28, 28}, Layout::channels_last);
+    const Memory pooled(way.dtype, {32, 64, 28, 28}, Layout::channels_last),
+        index(DType::i32, {32, 64, 28, 28}, Layout::channels_last);
     measure("max_pool " + name, 1.25 * bytes, "GB/s", [&] { backend.max_pool(pool, y, pooled, index); });
     measure("pool_scatter " + name, 1.25 * bytes, "GB/s", [&] { backend.pool_scatter(pool, pooled, index, y); });
     measure("average_pool " + name, 1.25 * bytes, "GB/s", [&] { backend.average_pool(pool, true, y, pooled); });

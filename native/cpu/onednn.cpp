@@ -36,9 +36,10 @@ struct Primitive {
 using Key = std::tuple<Kind, int, std::array<int64_t, 17>>;
 
 Key key_of(Kind kind, const ConvShape& s) {
-  return {kind, thread_count(), {s.n,          s.c,          s.h,       s.w,        s.o,     s.oh,       s.ow, s.kh, s.kw,
-                                 s.stride_h,   s.stride_w,   s.dilation_h, s.dilation_w, s.pad_top, s.pad_left,
-                                 s.groups, 0}};
+  return {kind,
+          thread_count(),
+          {s.n, s.c, s.h, s.w, s.o, s.oh, s.ow, s.kh, s.kw, s.stride_h, s.stride_w, s.dilation_h, s.dilation_w,
+           s.pad_top, s.pad_left, s.groups, 0}};
 }
 
 // Where oneDNN's arithmetic of pads does not reach: rows or columns of x beyond the last window by a stride or more,
@@ -131,9 +132,9 @@ class Library {
     const auto direct = dnnl::algorithm::convolution_direct;
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    const auto forward = descriptor<dnnl::convolution_forward>(engine_, attributes, dnnl::prop_kind::forward_training,
-                                                               direct, d.x, d.w, d.y, d.strides, d.dilations, d.pads,
-                                                               d.end_pads);
+    const auto forward =
+        descriptor<dnnl::convolution_forward>(engine_, attributes, dnnl::prop_kind::forward_training, direct, d.x, d.w,
+                                              d.y, d.strides, d.dilations, d.pads, d.end_pads);
     if (kind == Kind::forward) {
       return finish(kind, d, forward.weights_desc(), forward.scratchpad_desc(), dnnl::convolution_forward(forward));
     }
@@ -194,11 +195,19 @@ void reorder_weights(Primitive& p, bool back, dnnl::stream& stream) {
 
 void execute(Kind kind, Primitive& p, dnnl::stream& stream) {
   if (kind == Kind::forward) {
-    p.run.execute(stream, {{DNNL_ARG_SRC, p.x}, {DNNL_ARG_WEIGHTS, p.w}, {DNNL_ARG_DST, p.y}, {DNNL_ARG_SCRATCHPAD, p.scratchpad}});
+    p.run.execute(
+        stream,
+        {{DNNL_ARG_SRC, p.x}, {DNNL_ARG_WEIGHTS, p.w}, {DNNL_ARG_DST, p.y}, {DNNL_ARG_SCRATCHPAD, p.scratchpad}});
   } else if (kind == Kind::input_gradient) {
-    p.run.execute(stream, {{DNNL_ARG_DIFF_SRC, p.x}, {DNNL_ARG_WEIGHTS, p.w}, {DNNL_ARG_DIFF_DST, p.y}, {DNNL_ARG_SCRATCHPAD, p.scratchpad}});
+    p.run.execute(stream, {{DNNL_ARG_DIFF_SRC, p.x},
+                           {DNNL_ARG_WEIGHTS, p.w},
+                           {DNNL_ARG_DIFF_DST, p.y},
+                           {DNNL_ARG_SCRATCHPAD, p.scratchpad}});
   } else {
-    p.run.execute(stream, {{DNNL_ARG_SRC, p.x}, {DNNL_ARG_DIFF_WEIGHTS, p.w}, {DNNL_ARG_DIFF_DST, p.y}, {DNNL_ARG_SCRATCHPAD, p.scratchpad}});
+    p.run.execute(stream, {{DNNL_ARG_SRC, p.x},
+                           {DNNL_ARG_DIFF_WEIGHTS, p.w},
+                           {DNNL_ARG_DIFF_DST, p.y},
+                           {DNNL_ARG_SCRATCHPAD, p.scratchpad}});
   }
 }
 
@@ -238,7 +247,9 @@ std::string onednn_version() {
 bool onednn_enabled() { return enabled.load(std::memory_order_relaxed); }
 void set_onednn_enabled(bool on) { enabled.store(on, std::memory_order_relaxed); }
 
-bool onednn_conv(const ConvShape& s, const float* x, const float* w, float* y) { return run(Kind::forward, s, x, w, y); }
+bool onednn_conv(const ConvShape& s, const float* x, const float* w, float* y) {
+  return run(Kind::forward, s, x, w, y);
+}
 bool onednn_conv_input_gradient(const ConvShape& s, const float* w, const float* y_bar, float* x_bar) {
   return run(Kind::input_gradient, s, x_bar, w, y_bar);
 }
