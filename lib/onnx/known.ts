@@ -70,7 +70,8 @@ function strided(shape: readonly number[], strides: readonly number[], offset = 
 }
 
 export function reshapeKnown(known: Known, shape: readonly number[]): Known {
-  return { ...known, shape }
+  const { type, data, batch } = known
+  return { kind: 'known', type, shape, data, ...(batch ? { batch } : {}) }
 }
 
 export function transposeKnown(known: Known, perm: readonly number[], budget: Budget): Known {

@@ -52,7 +52,9 @@ function sourceOf(name: string, tensor: TensorProto, constant: boolean): Source 
 /** The value of a Constant node. */
 export function constantNode(node: GraphNode, budget: Budget): Known {
   const tensor = node.attributes.tensor('value')
-  return { ...(tensor ? decodeTensor(tensor, budget) : constantValue(node)), name: node.output[0] }
+  const { name: _, ...known } = tensor ? decodeTensor(tensor, budget) : constantValue(node)
+  // A local function's constant belongs to all its calls: no name to change it by.
+  return node.atTop ? { ...known, name: node.output[0] } : known
 }
 
 function constantValue(node: GraphNode): Known {

@@ -47,12 +47,15 @@ const clip = lowering(1, 3, (s) => {
   return clamp(s, s.input(0), low, high)
 })
 
+/** The largest float32: rows have finite attributes. */
+const unbounded = 3.4028234663852886e38
+
 /** min(max(x, low), high) */
 export function clamp(s: NodeScope, x: Tensor, low: number, high: number): Tensor {
   if (x.kind === 'known') return foldUnary(x, s.emit.budget, (v) => Math.min(Math.max(v, low), high))
   if (low === -Infinity && high === Infinity) return x
   if (low === 0 && high === Infinity) return s.emit.unary('Relu', x)
-  return s.emit.unary('Clip', x, { alpha: low, beta: high })
+  return s.emit.unary('Clip', x, { alpha: Math.max(low, -unbounded), beta: Math.min(high, unbounded) })
 }
 
 /** x > alpha ? x : 0 */
