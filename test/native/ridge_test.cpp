@@ -232,6 +232,32 @@ TEST(ridge_certificate_covers_what_large_deleted_rows_left_behind) {
   CHECK_CAN_FAIL(norm(solver.residual(w)) / 0.1 >= distance);  // the residual at the sums in memory sees nothing
 }
 
+TEST(ridge_sums_of_float32_rows_are_off_by_one_rounding_only) {
+  const int64_t features = 20, outputs = 4, rows = 900;
+  const std::vector<double> phi = random_rows(rows, features, 41, true), r0 = random_rows(rows, outputs, 42, true);
+  const std::vector<float> phi32(phi.begin(), phi.end()), r032(r0.begin(), r0.end());
+  RidgeStatistics statistics(features, outputs);
+  statistics.add<float>(phi32, r032);
+  statistics.subtract<float>({phi32.data(), size_t(700 * features)}, {r032.data(), size_t(700 * outputs)});
+  long double gram_error = 0, cross_error = 0;
+  for (int64_t a = 0; a < features; ++a) {
+    for (int64_t b = 0; b < features + outputs; ++b) {
+      long double sum = 0;
+      for (int64_t row = 700; row < rows; ++row) {
+        const double other = b < features ? phi[size_t(row * features + b)] : r0[size_t(row * outputs + b - features)];
+        sum += static_cast<long double>(phi[size_t(row * features + a)]) * other;
+      }
+      if (b < features) gram_error += std::pow(statistics.gram()[size_t(a * features + b)] - sum, 2);
+      else cross_error += std::pow(statistics.cross()[size_t(a * outputs + b - features)] - sum, 2);
+    }
+  }
+  CHECK(gram_error > 0);
+  CHECK(statistics.gram_drift() >= std::sqrt(double(gram_error)));
+  CHECK(statistics.cross_drift() >= std::sqrt(double(cross_error)));
+  CHECK(statistics.gram_drift() <= 1.01 * 0x1p-53 * norm(statistics.gram()));
+  CHECK(statistics.cross_drift() <= 1.01 * 0x1p-53 * norm(statistics.cross()));
+}
+
 TEST(ridge_sums_do_not_depend_on_batches_beyond_their_drift) {
   const int64_t features = 37, outputs = 3, rows = 700;
   const std::vector<double> phi = random_rows(rows, features, 5, true), r0 = random_rows(rows, outputs, 6, true);
