@@ -89,7 +89,7 @@ export class Dataset {
     }
     const builder = new TableBuilder(type, { shape, classes, normalize }, count)
     builder.addLabels(labels, 'ERR_INVALID_ARGUMENT')
-    builder.rows.append(inputs)
+    builder.addValues(inputs, 'ERR_INVALID_ARGUMENT')
     return Dataset.#of(builder.finish({ owners, ids }))
   }
 

@@ -1,7 +1,7 @@
 // Bytes of a file or of memory, in pieces, unpacked where they are gzip.
 import { createReadStream } from 'node:fs'
+import { PassThrough } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { PassThrough, Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { PalimpsestError } from '../errors.js'
 import { invalid } from '../options.js'
@@ -16,64 +16,61 @@ export function sourceName(source: ByteSource): string {
   return source instanceof Uint8Array ? `${source.length} bytes` : String(source)
 }
 
-function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
-  for (let start = 0; start < bytes.length; start += pieceBytes) yield bytes.subarray(start, start + pieceBytes)
-}
-
-function open(source: ByteSource, name: string, signal: AbortSignal | undefined): Readable {
-  // A copy: the caller's bytes may be transferred or changed while they are read.
-  if (source instanceof Uint8Array) return Readable.from(pieces(Uint8Array.from(source)))
-  if (typeof source === 'string' || source instanceof URL) {
-    return createReadStream(source, { highWaterMark: pieceBytes, signal })
-  }
+/** The source with a copy of its bytes: the caller's may be transferred or changed while they are read. */
+export function ownSource(source: ByteSource, name: string): ByteSource {
+  if (source instanceof Uint8Array) return Uint8Array.from(source)
+  if (typeof source === 'string' || source instanceof URL) return source
   throw invalid(name, 'a path, a file URL or a Uint8Array', source)
 }
 
-/** What went wrong below, under a code of ours; an abort keeps the signal's reason. */
-function rethrow(error: unknown, source: ByteSource, signal: AbortSignal | undefined): never {
-  if (signal?.aborted) throw signal.reason
-  if (error instanceof PalimpsestError) throw error
-  const cause = error as NodeJS.ErrnoException
-  const packed = typeof cause.code === 'string' && /^Z_|^ERR_.*ZLIB/.test(cause.code)
-  const message = packed
-    ? `expected gzip data that is whole in ${sourceName(source)}, got: ${cause.message}`
-    : `expected a readable file at ${sourceName(source)}, got: ${cause.message ?? String(error)}`
-  throw new PalimpsestError(packed ? 'ERR_DATA_FORMAT' : 'ERR_IO', message, { cause: error })
+/** The content as it is. */
+async function* rawPieces(source: ByteSource, signal?: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+  signal?.throwIfAborted()
+  if (!(source instanceof Uint8Array)) {
+    yield* createReadStream(source, { highWaterMark: pieceBytes, signal }) as AsyncIterable<Uint8Array>
+    return
+  }
+  for (let start = 0; start < source.length; start += pieceBytes) {
+    yield source.subarray(start, start + pieceBytes)
+    signal?.throwIfAborted()
+  }
 }
 
-/** The content in pieces of about a megabyte, unpacked where its first bytes are gzip's. */
+async function* unpack(packed: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  const unpacked = new PassThrough({ highWaterMark: pieceBytes })
+  const done = pipeline(packed, createGunzip({ chunkSize: pieceBytes }), unpacked)
+  // Without a listener a failure would be unhandled before the loop below meets it.
+  done.catch(() => {})
+  yield* unpacked as AsyncIterable<Uint8Array>
+  await done
+}
+
+/** What went wrong below, under a code of ours; an abort keeps the signal's reason. */
+function translated(error: unknown, source: ByteSource, signal?: AbortSignal): unknown {
+  if (signal?.aborted) return signal.reason
+  const { code, message = String(error) } = error as NodeJS.ErrnoException
+  const packed = code !== undefined && code.startsWith('Z_')
+  const expected = packed ? `gzip data that is whole in` : `a readable file at`
+  const text = `expected ${expected} ${sourceName(source)}, got: ${message}`
+  return new PalimpsestError(packed ? 'ERR_DATA_FORMAT' : 'ERR_IO', text, { cause: error })
+}
+
+/** The content of an owned source in pieces of about a megabyte, unpacked where its first bytes are gzip's. */
 export async function* readBytes(
   source: ByteSource,
-  name: string,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  signal?.throwIfAborted()
-  const raw = open(source, name, signal)
   try {
-    const iterator = raw.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array>
-    const first = await iterator.next()
+    const raw = rawPieces(source, signal)
+    const first = await raw.next()
     if (first.done) return
-    const head = first.value
-    if (head[0] !== 0x1f || head[1] !== 0x8b) {
-      yield head
-      for await (const piece of raw) {
-        signal?.throwIfAborted()
-        yield piece as Uint8Array
-      }
-      return
-    }
-    raw.unshift(head)
-    const unpacked = new PassThrough({ highWaterMark: pieceBytes })
-    const done = pipeline(raw, createGunzip({ chunkSize: pieceBytes }), unpacked)
-    done.catch(() => {})
-    for await (const piece of unpacked) {
-      signal?.throwIfAborted()
-      yield piece as Uint8Array
-    }
-    await done
+    const whole = (async function* () {
+      yield first.value
+      yield* raw
+    })()
+    const [a, b] = first.value
+    yield* a === 0x1f && b === 0x8b ? unpack(whole) : whole
   } catch (error) {
-    rethrow(error, source, signal)
-  } finally {
-    raw.destroy()
+    throw translated(error, source, signal)
   }
 }

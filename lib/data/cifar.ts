@@ -1,7 +1,7 @@
 // CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and a picture [3, 32, 32].
 import { PalimpsestError } from '../errors.js'
 import { oneOf } from '../options.js'
-import { readBytes, sourceName, type ByteSource } from './bytes.js'
+import { ownSource, readBytes, sourceName, type ByteSource } from './bytes.js'
 import type { KeySource } from './keys.js'
 import type { Normalization } from './normalize.js'
 import { TableBuilder, type Table } from './table.js'
@@ -30,10 +30,11 @@ export async function readCifarTable(sources: readonly ByteSource[], options: Ci
   const { signal, normalize, owners, ids } = options
   const builder = new TableBuilder('uint8', { shape: [3, 32, 32], classes: kind.classes, normalize })
   const record = new Uint8Array(recordBytes)
-  for (const [i, source] of sources.entries()) {
+  const owned = sources.map((source, i) => ownSource(source, sources.length === 1 ? 'files' : `files[${i}]`))
+  for (const source of owned) {
     let filled = 0
     let total = 0
-    for await (const piece of readBytes(source, sources.length === 1 ? 'files' : `files[${i}]`, signal)) {
+    for await (const piece of readBytes(source, signal)) {
       total += piece.length
       for (let start = 0; start < piece.length;) {
         const part = piece.subarray(start, start + recordBytes - filled)
@@ -42,7 +43,7 @@ export async function readCifarTable(sources: readonly ByteSource[], options: Ci
         filled += part.length
         if (filled < recordBytes) break
         builder.addLabels(record.subarray(kind.at, kind.at + 1), 'ERR_DATA_FORMAT')
-        builder.rows.append(record.subarray(kind.labels))
+        builder.addValues(record.subarray(kind.labels), 'ERR_DATA_FORMAT')
         filled = 0
       }
     }

@@ -1,6 +1,6 @@
 // IDX files as MNIST, Fashion-MNIST and EMNIST have them: pictures [N, H, W] and labels [N] of unsigned bytes.
 import { PalimpsestError } from '../errors.js'
-import { readBytes, sourceName, type ByteSource } from './bytes.js'
+import { ownSource, readBytes, sourceName, type ByteSource } from './bytes.js'
 import type { KeySource } from './keys.js'
 import type { Normalization } from './normalize.js'
 import { TableBuilder, widthOf, type Table } from './table.js'
@@ -35,14 +35,15 @@ function parseHeader(bytes: Uint8Array, source: ByteSource, ranks: readonly numb
   const view = new DataView(bytes.buffer, bytes.byteOffset)
   const dims = Array.from({ length: rank }, (_, axis) => view.getUint32(4 + 4 * axis))
   const count = widthOf(dims)
-  if (count === 0 || !Number.isSafeInteger(count)) throw fail(source, 'sizes above 0', `[${dims.join(', ')}]`)
+  if (count === 0 || !Number.isSafeInteger(count) || widthOf(dims.slice(1)) >= 2 ** 31) {
+    throw fail(source, 'sizes above 0 and rows of less than 2^31 values', `[${dims.join(', ')}]`)
+  }
   return { dims, count }
 }
 
 /** Reads an IDX array piece by piece and checks that it is as long as its header says. */
 async function readIdx(
   source: ByteSource,
-  name: string,
   ranks: readonly number[],
   signal: AbortSignal | undefined,
   begin: (dims: number[]) => (values: Uint8Array) => void,
@@ -51,7 +52,7 @@ async function readIdx(
   let take: ((values: Uint8Array) => void) | undefined
   let head = new Uint8Array()
   let seen = 0
-  for await (const piece of readBytes(source, name, signal)) {
+  for await (const piece of readBytes(source, signal)) {
     let values = piece
     if (header === undefined) {
       head = Uint8Array.from([...head, ...piece.subarray(0, 20)])
@@ -75,20 +76,23 @@ async function readIdx(
 /** Pictures of shape [1, H, W] (rank 3), or vectors [D] (rank 2), with their labels. */
 export async function readIdxTable(images: ByteSource, labels: ByteSource, options: IdxOptions): Promise<Table> {
   const { signal, classes, normalize, owners, ids } = options
+  const ownImages = ownSource(images, 'images')
+  const ownLabels = ownSource(labels, 'labels')
   const found: Uint8Array[] = []
   let labelCount = 0
-  await readIdx(labels, 'labels', [1], signal, (dims) => {
+  await readIdx(ownLabels, [1], signal, (dims) => {
     labelCount = dims[0]
     return (values) => void found.push(Uint8Array.from(values))
   })
   let builder: TableBuilder | undefined
-  await readIdx(images, 'images', [2, 3], signal, ([count, ...row]) => {
+  await readIdx(ownImages, [2, 3], signal, ([count, ...row]) => {
     if (count !== labelCount) {
       throw fail(images, `as many rows as labels (${labelCount} in ${sourceName(labels)})`, `${count}`)
     }
-    const made = new TableBuilder('uint8', { shape: row.length === 2 ? [1, ...row] : row, classes, normalize }, count)
+    // Nothing is reserved on a header's word.
+    const made = new TableBuilder('uint8', { shape: row.length === 2 ? [1, ...row] : row, classes, normalize })
     builder = made
-    return (values) => made.rows.append(values)
+    return (values) => made.addValues(values, 'ERR_DATA_FORMAT')
   })
   if (builder === undefined) throw fail(images, 'an IDX header', 'none')
   for (const values of found) builder.addLabels(values, 'ERR_DATA_FORMAT')

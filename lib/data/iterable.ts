@@ -59,7 +59,7 @@ function takeRow(
   if (type !== into.type) throw wrong(i, `${into.type} values as in the first row`, input)
   if (input.length !== into.rows.width) throw wrong(i, `${into.rows.width} values`, input)
   into.addLabels([row.label], 'ERR_DATA_FORMAT')
-  into.rows.append(input)
+  into.addValues(input, 'ERR_DATA_FORMAT')
   return { row, builder: into }
 }
 

@@ -92,6 +92,16 @@ export class TableBuilder {
     }
   }
 
+  /** Values of the next rows, in pieces of any length; NaN and infinities are refused. */
+  addValues(values: Uint8Array | Float32Array, code: 'ERR_INVALID_ARGUMENT' | 'ERR_DATA_FORMAT'): void {
+    try {
+      this.rows.append(values)
+    } catch (error) {
+      if (!(error instanceof PalimpsestError) || error.code !== 'ERR_INVALID_ARGUMENT') throw error
+      throw new PalimpsestError(code, error.message, { cause: error })
+    }
+  }
+
   #reserve(count: number): void {
     if (count <= this.#labels.length) return
     const grown = new Int32Array(Math.max(count, 2 * this.#labels.length))
