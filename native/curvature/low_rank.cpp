@@ -50,7 +50,9 @@ void add_scaled_row(const float* row, double a, int64_t width, double* sum) {
 LowRankPreconditioner::LowRankPreconditioner(std::vector<float> jacobian, int64_t rows, int64_t parameters,
                                              int64_t sampled)
     : jacobian_(std::make_shared<const std::vector<float>>(std::move(jacobian))),
-      rows_(rows), parameters_(parameters), sampled_(sampled) {
+      rows_(rows),
+      parameters_(parameters),
+      sampled_(sampled) {
   if (rows < 1 || parameters < 1 || rows > std::numeric_limits<int32_t>::max() ||
       parameters > std::numeric_limits<int64_t>::max() / rows) {
     throw Error(ErrorCode::invalid_argument, "expected a Jacobian of at least one row and one parameter, got " +

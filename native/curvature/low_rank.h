@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -45,10 +46,10 @@ class LowRankPreconditioner {
   void transposed_times(std::span<const double> a, double scale, std::span<const T> v, double shift,
                         std::span<T> out) const;
 
-  std::vector<float> jacobian_;
+  std::shared_ptr<const std::vector<float>> jacobian_;  // copies share it, so that several factors cost one Jacobian
   int64_t rows_, parameters_, sampled_;
-  std::vector<double> gram_;    // J J^T, lower triangle
-  std::vector<double> factor_;  // Cholesky factor of J J^T + (m mu/theta) I; empty before factor()
+  std::shared_ptr<const std::vector<double>> gram_;  // J J^T, lower triangle
+  std::vector<double> factor_;                       // Cholesky factor of J J^T + (m mu/theta) I; empty before factor()
   double theta_ = 0, mu_ = 0;
 };
 
