@@ -1,5 +1,5 @@
 // The table behind a dataset: rows as they came in native memory, labels and keys; shared by all its subsets.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { PalimpsestError } from '../errors.js'
 import { native, type GatherSpec, type NativeRows } from '../native.js'
 import { describe, invalid, is } from '../options.js'
@@ -158,10 +158,7 @@ export function rowTypeOf(inputs: unknown, name: string, code: 'ERR_INVALID_ARGU
 export function digestOf(table: Table, row: number, scratch: Uint8Array): string {
   const bytes = table.rows.copyRow(row, scratch)
   new DataView(scratch.buffer, scratch.byteOffset).setInt32(bytes, table.labels[row], true)
-  return createHash('sha256')
-    .update(scratch.subarray(0, bytes + 4))
-    .digest('hex')
-    .slice(0, 32)
+  return hash('sha256', scratch.subarray(0, bytes + 4), 'hex').slice(0, 32)
 }
 
 export function digestScratch(table: Table): Uint8Array {
