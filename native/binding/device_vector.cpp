@@ -2,6 +2,7 @@
 #include "binding/device_vector.h"
 
 #include <algorithm>
+#include <string>
 
 #include "core/error.h"
 
@@ -24,6 +25,10 @@ void DeviceVector::create(const std::vector<StagedRange>& initial) noexcept {
 Tensor DeviceVector::range(int64_t offset, int64_t count) const {
   if (failure_) std::rethrow_exception(failure_);
   if (data_ == nullptr) throw Error(ErrorCode::internal, "expected a vector's memory before its use");
+  if (offset < 0 || count < 0 || count > layout_->length() - offset) {
+    throw Error(ErrorCode::shape, "expected a range of a vector of " + std::to_string(layout_->length()) + ", got " +
+                                      std::to_string(offset) + " and " + std::to_string(count));
+  }
   std::byte* start = static_cast<std::byte*>(data_) + static_cast<size_t>(offset) * size_of(dtype_);
   return dense_tensor(start, dtype_, {count});
 }
