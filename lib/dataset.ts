@@ -8,9 +8,10 @@ import type { KeySource } from './data/keys.js'
 import type { Normalization } from './data/normalize.js'
 import { streams } from './data/philox.js'
 import { checkPositions, rowInfo, select, type RowSelection } from './data/select.js'
+import { sourceOptions } from './data/source_options.js'
 import { checkShape, digestOf, digestScratch, rowTypeOf, TableBuilder, widthOf, type Table } from './data/table.js'
 import { PalimpsestError } from './errors.js'
-import { invalid, is, number } from './options.js'
+import { invalid, is, number, readOptions } from './options.js'
 
 export interface ArrayOptions {
   /** [N, ...shape], ONNX order: pictures are channels first. */
@@ -76,7 +77,9 @@ export class Dataset {
 
   /** From arrays, which are copied. */
   static fromArrays(options: ArrayOptions): Dataset {
-    const { inputs, labels, shape, classes, owners, ids, normalize } = options
+    const read = readOptions(options, sourceOptions.arrays, 'Dataset.fromArrays()')
+    const { shape, classes, owners, ids, normalize } = read
+    const { inputs, labels } = read as ArrayOptions
     const type = rowTypeOf(inputs, 'inputs', 'ERR_INVALID_ARGUMENT')
     const width = widthOf(checkShape(shape))
     if (!(Array.isArray(labels) || labels instanceof Int32Array || labels instanceof Uint8Array)) {

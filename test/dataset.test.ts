@@ -95,6 +95,8 @@ describe('fromArrays', () => {
     ['too few owners', { owners: ['a'] }, /a key for each of the 10 rows/],
     ['empty owners', { owners: () => '' }, /'owners\[0\]', got ''/],
     ['ids that are no keys', { ids: Array(10).fill({}) }, /'ids\[0\]', got an empty object/],
+    ['a misspelt key', { normalise: {} }, /got 'normalise'; the nearest is 'normalize'/],
+    ['a misspelt inner key', { normalize: { means: 1 } }, /the nearest is 'mean'/],
     ['no class at all', { classes: 0 }, /'classes', got 0/],
     ['a std of 0', { normalize: { std: 0 } }, /above 0 for 'normalize.std'/],
     ['means of other channels', { normalize: { mean: [1, 2, 3] } }, /2 numbers \(one a channel\) for 'normalize.mean'/],
@@ -158,7 +160,7 @@ describe('selections', () => {
   it.each<[string, () => unknown, RegExp]>([
     ['nothing', () => data.select({}), /one or more of indices, class, owner, id/],
     ['no object', () => data.select(3 as never), /an object or a function for 'where'/],
-    ['unknown keys', () => data.select({ owners: 'a' } as never), /one or more of indices, class, owner, id/],
+    ['unknown keys', () => data.select({ owners: 'a' } as never), /got 'owners'; the nearest is 'owner'/],
     ['classes out of range', () => data.select({ class: 3 }), /classes from 0 to 2 for 'class', got 3/],
     ['keys that are none', () => data.select({ owner: [undefined as never] }), /a key or a list of keys/],
     [

@@ -1,9 +1,10 @@
 // CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and a picture [3, 32, 32].
 import { PalimpsestError } from '../errors.js'
-import { oneOf } from '../options.js'
+import { oneOf, readOptions } from '../options.js'
 import { ownSource, readBytes, sourceName, type ByteSource } from './bytes.js'
 import type { KeySource } from './keys.js'
 import type { Normalization } from './normalize.js'
+import { sourceOptions } from './source_options.js'
 import { TableBuilder, type Table } from './table.js'
 
 export interface CifarOptions {
@@ -24,10 +25,11 @@ const kinds = {
 
 /** Rows of all files, in order. */
 export async function readCifarTable(sources: readonly ByteSource[], options: CifarOptions): Promise<Table> {
-  const name = oneOf('cifar10', 'cifar100', 'cifar100-coarse').read(options.kind ?? 'cifar10', 'kind')
+  const read = readOptions(options, sourceOptions.cifar, 'Dataset.fromCifar()')
+  const name = oneOf('cifar10', 'cifar100', 'cifar100-coarse').read(read.kind ?? 'cifar10', 'kind')
   const kind = kinds[name]
   const recordBytes = kind.labels + pictureBytes
-  const { signal, normalize, owners, ids } = options
+  const { signal, normalize, owners, ids } = read
   const builder = new TableBuilder('uint8', { shape: [3, 32, 32], classes: kind.classes, normalize })
   const record = new Uint8Array(recordBytes)
   const owned = sources.map((source, i) => ownSource(source, sources.length === 1 ? 'files' : `files[${i}]`))

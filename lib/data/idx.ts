@@ -1,8 +1,10 @@
 // IDX files as MNIST, Fashion-MNIST and EMNIST have them: pictures [N, H, W] and labels [N] of unsigned bytes.
 import { PalimpsestError } from '../errors.js'
+import { readOptions } from '../options.js'
 import { ownSource, readBytes, sourceName, type ByteSource } from './bytes.js'
 import type { KeySource } from './keys.js'
 import type { Normalization } from './normalize.js'
+import { sourceOptions } from './source_options.js'
 import { TableBuilder, widthOf, type Table } from './table.js'
 
 export interface IdxOptions {
@@ -75,7 +77,7 @@ async function readIdx(
 
 /** Pictures of shape [1, H, W] (rank 3), or vectors [D] (rank 2), with their labels. */
 export async function readIdxTable(images: ByteSource, labels: ByteSource, options: IdxOptions): Promise<Table> {
-  const { signal, classes, normalize, owners, ids } = options
+  const { signal, classes, normalize, owners, ids } = readOptions(options, sourceOptions.idx, 'Dataset.fromIdx()')
   const ownImages = ownSource(images, 'images')
   const ownLabels = ownSource(labels, 'labels')
   const found: Uint8Array[] = []

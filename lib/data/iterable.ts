@@ -1,8 +1,9 @@
 // Rows from an iterable or async iterable, one at a time: any source with back-pressure.
 import { PalimpsestError } from '../errors.js'
-import { describe, invalid } from '../options.js'
+import { describe, invalid, readOptions } from '../options.js'
 import { isKey, KeyColumn, type Key } from './keys.js'
 import type { Normalization } from './normalize.js'
+import { sourceOptions } from './source_options.js'
 import { checkShape, rowTypeOf, TableBuilder, widthOf, type Table } from './table.js'
 
 /** One row: its values (the same type throughout), its class, and keys where rows have them. */
@@ -75,8 +76,12 @@ export async function readIterableTable(
   ) {
     throw invalid('rows', 'an iterable or async iterable of { input, label }', rows)
   }
-  const { signal, classes, normalize } = options
-  const shape = checkShape(options.shape)
+  const { signal, classes, normalize, ...read } = readOptions(
+    options,
+    sourceOptions.iterable,
+    'Dataset.fromAsyncIterable()',
+  )
+  const shape = checkShape(read.shape)
   signal?.throwIfAborted()
   const owners = new OptionalKeys('owner')
   const ids = new OptionalKeys('id')

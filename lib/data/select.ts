@@ -1,7 +1,8 @@
 // Which rows a request means: by position, class, key or predicate.
 import { PalimpsestError } from '../errors.js'
-import { describe, invalid, is } from '../options.js'
+import { describe, invalid, is, readOptions } from '../options.js'
 import { isKey, type Key, type KeyColumn } from './keys.js'
+import { filterOptions } from './source_options.js'
 import type { Table } from './table.js'
 
 /** A row as a predicate sees it. */
@@ -25,7 +26,6 @@ export interface RowFilter {
 export type RowSelection = RowFilter | ((row: RowInfo) => boolean)
 
 type Holds = (position: number, row: number) => boolean
-const filterKeys = ['indices', 'class', 'owner', 'id']
 
 function listOf<T>(value: T | readonly T[], name: string, good: (item: unknown) => boolean, expected: string): T[] {
   const list = (Array.isArray(value) ? value : [value]) as T[]
@@ -54,16 +54,13 @@ function indexFilter(indices: unknown, size: number): Holds {
 }
 
 function filters(selection: RowFilter, table: Table, size: number): Holds[] {
-  const unknown = Object.keys(selection).find((key) => !filterKeys.includes(key))
-  const { indices, class: classes, owner, id } = selection
+  const { indices, class: classes, owner, id } = readOptions(selection, filterOptions, 'where')
   const found: Holds[] = []
   if (indices !== undefined) found.push(indexFilter(indices, size))
   if (classes !== undefined) found.push(classFilter(classes, table))
   if (owner !== undefined) found.push(keyFilter('owner', owner, table.owners))
   if (id !== undefined) found.push(keyFilter('id', id, table.ids))
-  if (unknown !== undefined || found.length === 0) {
-    throw invalid('where', 'one or more of indices, class, owner, id, or a function', selection)
-  }
+  if (found.length === 0) throw invalid('where', 'one or more of indices, class, owner, id, or a function', selection)
   return found
 }
 

@@ -61,10 +61,6 @@ export class TableBuilder {
     this.#options = { ...options, shape: checkShape(options.shape) }
     this.#gather = gatherSpec(this.#options.shape, type, options.normalize)
     this.#type = type
-    const { classes } = options
-    if (classes !== undefined && !(is.integer(classes) && classes >= 1)) {
-      throw invalid('classes', 'a whole number of at least 1', classes)
-    }
     this.rows = new (native().Rows)(type, widthOf(this.#options.shape), expectedRows)
     this.#labels = new Int32Array(Math.max(expectedRows, 16))
   }

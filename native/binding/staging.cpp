@@ -3,6 +3,9 @@
 
 namespace palimpsest {
 
+// What a caller with a few calls in flight uses again; one that queues a thousand gives the memory back.
+constexpr size_t most_free = 4;
+
 std::shared_ptr<Staging> StagingPool::take() {
   std::unique_ptr<Staging> staging;
   {
@@ -14,11 +17,11 @@ std::shared_ptr<Staging> StagingPool::take() {
   }
   if (!staging) staging = std::make_unique<Staging>();
   return std::shared_ptr<Staging>(staging.release(), [pool = shared_from_this()](Staging* last) noexcept {
-    std::unique_ptr<Staging> kept(last);
+    std::unique_ptr<Staging> kept(last);  // ends after the lock where it is not kept
     kept->gather.store.reset();
     try {
       const std::lock_guard<std::mutex> hold(pool->mutex_);
-      pool->free_.push_back(std::move(kept));
+      if (pool->free_.size() < most_free) pool->free_.push_back(std::move(kept));
     } catch (...) {
       // Without memory for the list it ends here.
     }
