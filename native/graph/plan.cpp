@@ -15,13 +15,24 @@ namespace {
 class Planner {
  public:
   Planner(const ProgramDescription& description, DType dtype, bool fuse)
-      : graph_(description.graph), description_(description), dtype_(dtype), fuse_(fuse),
+      : graph_(description.graph),
+        description_(description),
+        dtype_(dtype),
+        fuse_(fuse),
         holders_(static_cast<size_t>(graph_.value_count())) {}
 
   Plan run() {
     std::vector<ValueId> outputs;
-    for (const GraphOutput& output : description_.outputs) outputs.push_back(output.value);
-    for (const Pass& pass : schedule(graph_, outputs, fuse_)) {
+    for (const GraphOutput& output : description_.outputs) {
+      const bool zero = output.value == none;  // has no dimensions of its own
+      if (zero ? output.parameter < 0 : graph_.value(output.value).is_index) {
+        throw Error(ErrorCode::internal, "expected outputs that are values, or a parameter's zero");
+      }
+      outputs.push_back(output.value);
+    }
+    const std::vector<Pass> passes = schedule(graph_, outputs, fuse_);
+    note_readers(passes);
+    for (const Pass& pass : passes) {
       tangent_ = pass.tangent;
       if (pass.elementwise) {
         add_elementwise(pass);
@@ -36,6 +47,16 @@ class Planner {
   }
 
  private:
+  // Only nodes that run count: of what derivatives leave behind unused, nothing is read.
+  void note_readers(const std::vector<Pass>& passes) {
+    readers_.resize(static_cast<size_t>(graph_.value_count()));
+    for (const Pass& pass : passes) {
+      for (int32_t node : pass.nodes) {
+        for (ValueId input : graph_.node(node).inputs) readers_[static_cast<size_t>(input)].push_back(node);
+      }
+    }
+  }
+
   void count_cost(int32_t node) {
     const Cost cost = row_of(graph_.node(node).op).cost(graph_, graph_.node(node));
     plan_.flops += cost.flops;
@@ -72,7 +93,8 @@ class Planner {
     if (value.source == Source::parameter) storage = Storage::parameter;
     if (value.source == Source::tangent) storage = Storage::tangent;
     if (value.source == Source::constant) storage = Storage::constant;
-    return holders_[static_cast<size_t>(id)][Layout::row_major] = new_buffer(id, Layout::row_major, storage, value.index);
+    return holders_[static_cast<size_t>(id)][Layout::row_major] =
+               new_buffer(id, Layout::row_major, storage, value.index);
   }
 
   bool has(ValueId id, Layout layout) const {
@@ -187,12 +209,6 @@ class Planner {
     for (const GraphOutput& output : description_.outputs) {
       if (output.value == id) return true;
     }
-    if (readers_.empty()) {
-      readers_.resize(static_cast<size_t>(graph_.value_count()));
-      for (int32_t i = 0; i < graph_.node_count(); ++i) {
-        for (ValueId input : graph_.node(i).inputs) readers_[static_cast<size_t>(input)].push_back(i);
-      }
-    }
     const auto& readers = readers_[static_cast<size_t>(id)];
     return std::any_of(readers.begin(), readers.end(), [&](int32_t reader) {
       return std::find(pass.nodes.begin(), pass.nodes.end(), reader) == pass.nodes.end();
@@ -240,20 +256,18 @@ class Planner {
   }
 
   void add_outputs() {
+    for (const GraphOutput& output : description_.outputs) {
+      plan_.outputs.push_back(output.value == none ? -1 : get(output.value, Layout::row_major));
+    }
+    // Only now is the last step known: an output may have needed a reorder.
     const int32_t end = static_cast<int32_t>(plan_.steps.size());
-    for (size_t i = 0; i < description_.outputs.size(); ++i) {
-      const ValueId id = description_.outputs[i].value;
-      if (id == none) {
-        plan_.outputs.push_back(-1);
-        continue;
-      }
-      tangent_ = true;
-      const int32_t buffer = get(id, Layout::row_major);
-      Buffer& root = plan_.buffers[static_cast<size_t>(plan_.buffers[static_cast<size_t>(buffer)].root)];
-      root.last = std::max(root.last, end + 1);  // read after the last step
-      const bool whole = root.bytes == plan_.buffers[static_cast<size_t>(buffer)].bytes;
+    for (size_t i = 0; i < plan_.outputs.size(); ++i) {
+      if (plan_.outputs[i] < 0) continue;
+      const Buffer& buffer = plan_.buffers[static_cast<size_t>(plan_.outputs[i])];
+      Buffer& root = plan_.buffers[static_cast<size_t>(buffer.root)];
+      root.last = end;  // read after the last step
+      const bool whole = root.bytes == buffer.bytes;
       if (root.storage == Storage::arena && root.output < 0 && whole) root.output = static_cast<int32_t>(i);
-      plan_.outputs.push_back(buffer);
     }
   }
 

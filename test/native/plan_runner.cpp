@@ -57,7 +57,7 @@ std::vector<Lifetime> lifetimes(const Plan& plan) {
   }
   for (int32_t b : plan.outputs) {
     if (b < 0) continue;
-    if (Lifetime* life = of(b)) life->last = count + 1, life->output = true;
+    if (Lifetime* life = of(b)) life->last = count, life->output = true;
   }
   std::vector<Lifetime> lives;
   for (const auto& [root, life] : found) lives.push_back(life);
