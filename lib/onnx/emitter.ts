@@ -7,7 +7,7 @@ import type { UnaryRow } from '../networks/rows.js'
 import type { Budget } from './budget.js'
 import { foldBinary, foldReduce, foldUnary, foldWhere } from './folding.js'
 import { concatKnown, expandKnown, gatherKnown, reshapeKnown, sliceKnown, transposeKnown } from './known.js'
-import { affine, fusedProduct } from './patterns.js'
+import { affine, fusedProduct, matMul } from './patterns.js'
 import { isFloat, type Known } from './tensors.js'
 
 /** A value of a row; `boolean` where it is a mask of 0 and 1 that ONNX types as bool. */
@@ -124,6 +124,10 @@ export class Emitter {
 
   mul(a: Tensor, b: Tensor): Tensor {
     return this.arithmetic('Mul', a, b)
+  }
+
+  matMul(a: Tensor, b: Tensor, attributes: NodeAttributes = {}): Tensor {
+    return computed(matMul(this.graph, this.value(a), this.value(b), attributes))
   }
 
   /** 1 where the comparison holds, else 0. */

@@ -1,4 +1,5 @@
 // Compositions that exporters write for one function, recognised while rows are appended.
+import type { NodeAttributes } from '../network.js'
 import type { NetworkGraph, Value } from '../networks/graph.js'
 
 /** Relative difference within which a constant counts as the one looked for: constants come in float32. */
@@ -17,6 +18,16 @@ export function affine(graph: NetworkGraph, x: Value, alpha: number, beta: numbe
   const scale = merged && near(a, 1) ? 1 : a
   const shift = merged && Math.abs(b) <= tolerance * Math.abs(beta) ? 0 : b
   return scale === 1 && shift === 0 ? inner.x : graph.append('Affine', [inner.x], { alpha: scale, beta: shift })
+}
+
+/** op(a) b with the transposition of b's matrices, where something just made it, as an attribute. */
+export function matMul(graph: NetworkGraph, a: Value, b: Value, attributes: NodeAttributes = {}): Value {
+  const node = graph.producer(b.id)
+  const perm = node?.op === 'Transpose' ? node.attributes.perm! : []
+  const last = perm.length - 1
+  const swaps = last > 0 && perm.every((axis, i) => axis === (i === last ? last - 1 : i === last - 1 ? last : i))
+  if (!swaps) return graph.append('MatMul', [a, b], attributes)
+  return graph.append('MatMul', [a, graph.valueOf(node!.inputs[0])], { ...attributes, transB: !attributes.transB })
 }
 
 /** a b, or the function that this product completes: SiLU, HardSwish, Mish, GELU in both forms. */

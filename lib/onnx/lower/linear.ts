@@ -11,7 +11,7 @@ const matMul = lowering(2, 2, (s) => {
   if (p.length === 0 || q.length === 0) return s.shapeError('expected vectors or matrices, got a scalar')
   const left = p.length === 1 ? s.emit.reshape(a, [1, p[0]]) : a
   const right = q.length === 1 ? s.emit.reshape(b, [q[0], 1]) : b
-  const y = s.emit.row('MatMul', [left, right])
+  const y = s.emit.matMul(left, right)
   const dims = [...dimsOf(y)]
   if (q.length === 1) dims.pop()
   if (p.length === 1) dims.splice(dims.length - (q.length === 1 ? 1 : 2), 1)
@@ -21,7 +21,7 @@ const matMul = lowering(2, 2, (s) => {
 /** alpha op(a) op(b) + beta c */
 const gemm = lowering(2, 3, (s) => {
   if (s.rank(0) !== 2 || s.rank(1) !== 2) return s.shapeError('expected two matrices')
-  const y = s.emit.row('MatMul', [s.input(0), s.input(1)], {
+  const y = s.emit.matMul(s.input(0), s.input(1), {
     transA: s.attributes.int('transA', 0) !== 0,
     transB: s.attributes.int('transB', 0) !== 0,
     alpha: s.attributes.float('alpha', 1),
@@ -89,7 +89,7 @@ function contract(s: NodeScope, a: Labelled, b: Labelled, result: readonly strin
     product(size(b, inner)),
     product(size(b, columns)),
   ])
-  const y = s.emit.row('MatMul', [left, right])
+  const y = s.emit.matMul(left, right)
   const lead = dimsOf(y).slice(0, shared.length)
   return {
     x: s.emit.reshape(y, [...lead, ...size(a, rows), ...size(b, columns)]),
