@@ -1,2 +1,23 @@
 // The package's public names.
+import { native, type DeviceInfo } from './native.js'
+
 export { PalimpsestError, errorCodes, type ErrorCode } from './errors.js'
+export { Model, type LoadOptions, type ModelOptions, type NetworkSource } from './model.js'
+export type { ArrayBatch, Data, PassOptions, Progress } from './model/passes.js'
+export type { FisherOptions, LossOptions, ProductOptions } from './model/products.js'
+export { ParameterVector } from './vector.js'
+export { Dataset, type ArrayOptions, type RowKeys } from './dataset.js'
+export type { RowFilter, RowInfo, RowSelection } from './data/select.js'
+export { TangentModel, type TangentOptions } from './tangent.js'
+export type { TangentFitOptions, TangentFitReport } from './tangent/fit.js'
+export type { Guarantee, Release } from './tangent/ledger.js'
+export { forget, forgetAll, type ForgetOptions, type ForgetReport, type Target } from './forget.js'
+export { bound, type Assumption, type Bound, type Measured } from './bound.js'
+export type { DType, FloatArray, Loss } from './native.js'
+export type { NetworkDescription, TensorMap } from './network.js'
+export type { DeviceInfo }
+
+/** The devices that this build knows, in order of preference, and why those that cannot be used cannot. */
+export function devices(): DeviceInfo[] {
+  return native().devices()
+}
