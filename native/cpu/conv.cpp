@@ -13,40 +13,64 @@ namespace {
 // w[in in_distance + out out_distance + tap.weight] as panels [out / tile][tap, in][tile].
 template <typename T>
 void pack_weights(const TypedKernels<T>& kernels, const TapConv& conv, const T* w, int64_t in_distance,
-                  int64_t out_distance, T* packed) {
-  const int64_t width = kernels.tile_columns, depth = static_cast<int64_t>(conv.taps.size()) * conv.in;
+                  int64_t out_distance, int64_t kernel, T* packed) {
+  const int64_t width = kernels.tile_columns, depth = conv.depth();
   const int64_t panels = ceil_div(conv.out, width);
-  parallel_for(panels, static_cast<double>(panels) * depth * width, [&](int64_t begin, int64_t end, int) {
+  // All taps of some channels, transposed: [in, tap][tile], in as large a piece as stays in the first-level cache.
+  const bool by_outputs = in_distance == kernel;
+  const int64_t piece = by_outputs ? std::max<int64_t>(1, 64 / kernel) : 1;
+  T* memory = workspace<T>(Slot::conv_panels, thread_count() * (piece * kernel + 8) * width);
+  parallel_for(panels, static_cast<double>(panels * depth * width), [&](int64_t begin, int64_t end, int thread) {
+    T* turned = memory + thread * (piece * kernel + 8) * width;
     for (int64_t panel = begin; panel < end; ++panel) {
       T* to = packed + panel * depth * width;
       const int64_t count = std::min(width, conv.out - panel * width);
-      for (const Tap& tap : conv.taps) {
-        for (int64_t i = 0; i < conv.in; ++i, to += width) {
-          const T* from = w + i * in_distance + panel * width * out_distance + tap.weight;
-          for (int64_t j = 0; j < count; ++j) to[j] = from[j * out_distance];
-          for (int64_t j = count; j < width; ++j) to[j] = 0;
+      if (count < width) std::fill_n(to, depth * width, T(0));
+      for (int64_t i = 0; i < conv.in; i += piece) {
+        const int64_t channels = std::min(piece, conv.in - i);
+        kernels.transpose(count, channels * kernel, w + i * in_distance + panel * width * out_distance, out_distance,
+                          turned, width);
+        for (size_t t = 0; t < conv.taps.size(); ++t) {
+          for (int64_t c = 0; c < channels; ++c) {
+            std::copy_n(turned + (c * kernel + conv.taps[t].weight) * width, count,
+                        to + (static_cast<int64_t>(t) * conv.in + i + c) * width);
+          }
         }
       }
     }
   });
 }
 
+// Elements [begin, end) of a run's (tap, channel) at column w of x, zeros outside of the row.
+template <typename T>
+void copy_run(const TapConv& conv, const T* row, int64_t w, int64_t begin, int64_t end, T* to) {
+  const int64_t first = std::clamp(-w * conv.in, begin, end), last = std::clamp((conv.w - w) * conv.in, first, end);
+  std::fill(to, to + (first - begin), T(0));
+  // Where a run has several taps their channels lie side by side; one tap starts at its own position.
+  if (last > first) std::memcpy(to + (first - begin), row + w * conv.x_channels + first, (last - first) * sizeof(T));
+  std::fill(to + (last - begin), to + (end - begin), T(0));
+}
+
 // Rows m.. of patches(x), steps [k_begin, k_begin + k) of (tap, channel), packed by rows.
 template <typename T>
 void pack_patches(const TapConv& conv, const T* x, int64_t k_begin, int64_t k, int64_t m, int64_t rows, T* panel) {
-  for (int64_t r = 0; r < rows; ++r, panel += packed_row<T>) {
-    const int64_t j = (m + r) % conv.grid_w, i = (m + r) / conv.grid_w % conv.grid_h;
-    const T* image = x + (m + r) / conv.grid_w / conv.grid_h * conv.h * conv.w * conv.x_channels;
-    int64_t tap = k_begin / conv.in, channel = k_begin % conv.in;
-    for (int64_t done = 0; done < k; ++tap, channel = 0) {
-      const int64_t count = std::min(conv.in - channel, k - done);
-      const int64_t h = i * conv.step_h + conv.taps[tap].dh, w = j * conv.step_w + conv.taps[tap].dw;
-      if (h < 0 || h >= conv.h || w < 0 || w >= conv.w) {
-        std::memset(panel + done, 0, count * sizeof(T));
-      } else {
-        std::memcpy(panel + done, image + (h * conv.w + w) * conv.x_channels + channel, count * sizeof(T));
+  GridPosition at(conv, m);
+  for (int64_t r = 0; r < rows; ++r, panel += packed_row<T>, at.advance(conv, 1)) {
+    int64_t start = 0;  // of the run, in steps
+    for (const TapRun& run : conv.runs) {
+      const int64_t length = run.taps * conv.in;
+      const int64_t begin = std::max<int64_t>(0, k_begin - start), end = std::min(length, k_begin + k - start);
+      if (begin < end) {
+        const int64_t h = at.i * conv.step_h + run.dh;
+        T* to = panel + start + begin - k_begin;
+        if (h < 0 || h >= conv.h) {
+          std::fill_n(to, end - begin, T(0));
+        } else {
+          copy_run(conv, x + (at.n * conv.h + h) * conv.w * conv.x_channels, at.j * conv.step_w + run.dw, begin, end,
+                   to);
+        }
       }
-      done += count;
+      start += length;
     }
   }
 }
@@ -54,7 +78,7 @@ void pack_patches(const TapConv& conv, const T* x, int64_t k_begin, int64_t k, i
 template <typename T>
 void run_tap_conv(const TypedKernels<T>& kernels, const TapConv& conv, const T* x, const T* packed, T* y) {
   const int64_t positions = conv.positions(), width = kernels.tile_columns;
-  const int64_t depth = static_cast<int64_t>(conv.taps.size()) * conv.in;
+  const int64_t depth = conv.depth();
   const auto row = [&](int64_t m) {
     const int64_t j = m % conv.grid_w, i = m / conv.grid_w % conv.grid_h;
     return y + m / conv.grid_w / conv.grid_h * conv.y_image + i * conv.y_row + j * conv.y_column;
@@ -86,11 +110,12 @@ void run_tap_conv(const TypedKernels<T>& kernels, const TapConv& conv, const T* 
 }
 
 template <typename T>
-void run_group(const TapConv& conv, const T* x, const T* w, int64_t in_distance, int64_t out_distance, T* y) {
+void run_group(const TapConv& conv, int64_t kernel, const T* x, const T* w, int64_t in_distance, int64_t out_distance,
+               T* y) {
   const TypedKernels<T>& kernels = typed_kernels<T>();
   const int64_t columns = ceil_div(conv.out, kernels.tile_columns) * kernels.tile_columns;
-  T* packed = workspace<T>(Slot::conv_weights, columns * static_cast<int64_t>(conv.taps.size()) * conv.in);
-  pack_weights(kernels, conv, w, in_distance, out_distance, packed);
+  T* packed = workspace<T>(Slot::conv_weights, columns * conv.depth());
+  pack_weights(kernels, conv, w, in_distance, out_distance, kernel, packed);
   run_tap_conv(kernels, conv, x, packed, y);
 }
 
@@ -102,7 +127,8 @@ void conv(const ConvShape& s, const T* x, const T* w, T* y) {
   const TapConv taps = forward_taps(s);
   const int64_t kernel = s.kh * s.kw;
   for (int64_t g = 0; g < s.groups; ++g) {
-    run_group(taps, x + g * taps.in, w + g * taps.out * taps.in * kernel, kernel, taps.in * kernel, y + g * taps.out);
+    run_group(taps, kernel, x + g * taps.in, w + g * taps.out * taps.in * kernel, kernel, taps.in * kernel,
+              y + g * taps.out);
   }
 }
 
@@ -113,7 +139,7 @@ void conv_input_gradient(const ConvShape& s, const T* w, const T* y_bar, T* x_ba
   for (const Phase& phase : input_gradient_phases(s)) {
     const TapConv& taps = phase.conv;
     for (int64_t g = 0; g < s.groups; ++g) {
-      run_group(taps, y_bar + g * taps.in, w + g * taps.out * taps.in * kernel, taps.out * kernel, kernel,
+      run_group(taps, kernel, y_bar + g * taps.in, w + g * taps.out * taps.in * kernel, taps.out * kernel, kernel,
                 x_bar + phase.y_offset + g * taps.out);
     }
   }

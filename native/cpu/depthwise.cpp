@@ -46,16 +46,6 @@ void run_taps(const TapConv& conv, int64_t channels, const T* x, const T* w, T* 
                });
 }
 
-// Grid columns [first, last) whose tap reads inside a row of width w.
-struct Columns {
-  int64_t first, last;
-};
-Columns inside_columns(int64_t grid_w, int64_t step, int64_t offset, int64_t w) {
-  const int64_t first = offset >= 0 ? 0 : ceil_div(-offset, step);
-  const int64_t last = w - offset <= 0 ? 0 : std::min(grid_w, ceil_div(w - offset, step));
-  return {first, std::max(first, last)};
-}
-
 // sums [taps, C] of one example.
 template <typename T>
 void sum_example(const TypedKernels<T>& kernels, const TapConv& conv, int64_t channels, const T* x, const T* y_bar,

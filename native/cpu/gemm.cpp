@@ -24,17 +24,14 @@ void pack_b(const TypedKernels<T>& kernels, const Product<T>& product, int64_t k
             int64_t columns, T* packed) {
   const GemmShape& shape = product.shape;
   const int64_t width = kernels.tile_columns;
+  if (!shape.trans_b) {
+    return pack_panels(kernels, k, product.b + k_begin * shape.ldb + column, shape.ldb, columns, packed, k * width);
+  }
   for (int64_t j = 0; j < columns; j += width, packed += k * width) {
     const int64_t count = std::min(width, columns - j);
-    if (!shape.trans_b) {
-      const T* from = product.b + k_begin * shape.ldb + column + j;
-      pack_panel(k, count, width, packed, [=, ld = shape.ldb](int64_t p) { return from + p * ld; });
-      continue;
-    }
-    const T* from = product.b + (column + j) * shape.ldb + k_begin;
-    for (int64_t l = 0; l < width; ++l) {
-      for (int64_t p = 0; p < k; ++p) packed[p * width + l] = l < count ? from[l * shape.ldb + p] : T(0);
-    }
+    kernels.transpose(count, k, product.b + (column + j) * shape.ldb + k_begin, shape.ldb, packed, width);
+    for (int64_t p = 0; p < k && count < width; ++p)
+      std::fill(packed + p * width + count, packed + (p + 1) * width, T(0));
   }
 }
 
@@ -44,9 +41,8 @@ void pack_a(const TypedKernels<T>& kernels, const Product<T>& product, int64_t k
             int64_t rows, T* panel) {
   const GemmShape& shape = product.shape;
   if (shape.trans_a) {
-    const T* from = product.a + k_begin * shape.lda + m;
-    pack_panel(k, rows, kernels.tile_rows, panel, [=, ld = shape.lda](int64_t p) { return from + p * ld; });
-    return;
+    return pack_part(k, product.a + k_begin * shape.lda + m, shape.lda, rows, kernels.tile_rows, kernels.pack_tile_rows,
+                     panel);
   }
   for (int64_t r = 0; r < rows; ++r) {
     std::memcpy(panel + r * packed_row<T>, product.a + (m + r) * shape.lda + k_begin, k * sizeof(T));

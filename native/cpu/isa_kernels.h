@@ -37,8 +37,15 @@ struct TypedKernels {
   // B is b[p tile_columns + j]. Rows above `rows` of A may hold anything.
   void (*multiply_by_rows)(int64_t rows, int64_t k, const T* a, const T* b, const TileOut<T>& out);
   void (*multiply_by_columns)(int64_t rows, int64_t k, const T* a, const T* b, const TileOut<T>& out);
-  // s += (t + partial)^2, A by columns. partial, where not null, is dense tile_rows x tile_columns.
-  void (*square_by_columns)(int64_t rows, int64_t k, const T* a, const T* b, const T* partial, const TileOut<T>& out);
+  // c += sum over examples of (a[e] b[e])^2, A by columns; the examples' panels lie a_distance and b_distance apart.
+  void (*square_by_columns)(int64_t rows, int64_t examples, int64_t k, const T* a, int64_t a_distance, const T* b,
+                            int64_t b_distance, const TileOut<T>& out);
+
+  // to[p tile_rows + r] = from[p distance + r] for whole tiles of rows; the same for tile_columns.
+  void (*pack_tile_rows)(int64_t count, const T* from, int64_t distance, T* to);
+  void (*pack_tile_columns)(int64_t count, const T* from, int64_t distance, T* to);
+  // to[c to_distance + r] = from[r from_distance + c]
+  void (*transpose)(int64_t rows, int64_t columns, const T* from, int64_t from_distance, T* to, int64_t to_distance);
 
   MapKernel<T> unary[unary_count][3];
   MapKernel<T> binary[code_count];  // null for Code::unary
@@ -63,6 +70,8 @@ struct TypedKernels {
   // sums[c] += sum_j x[j x_stride + c] y[j y_stride + c].
   void (*add_products)(int64_t count, const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t channels,
                        T* sums);
+  // best[c] = max over the positions of x[p][c], the first NaN where there is one; at[c] = places[p] of it.
+  void (*max_pool)(int64_t positions, const T* const* x, const int32_t* places, int64_t channels, T* best, int32_t* at);
 };
 
 struct IsaKernels {

@@ -23,9 +23,10 @@ enum class Slot {
   reduction,
   softmax,
   batch_norm,
+  pool,
+  pool_places,
   onednn_scratchpad,
   onednn_weights,
-  onednn_gradient,
   count_,
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/isa.h"
 #include "cpu/strided.h"
 #include "cpu/threads.h"
 #include "cpu/types.h"
@@ -84,8 +85,13 @@ void move_transposed(StridedLoop& loop, int axis, const X* x, Y* y) {
       const Odometer<2> at(loop, middle, unit / strips);
       const int64_t row = unit % strips * strip;
       const int64_t y_stride = loop.stride(0, middle);
-      move_tile<Step>(x + at.offset[1] + row, loop.stride(1, inner), y + at.offset[0] + row * y_stride, y_stride,
-                      std::min(strip, rows - row), columns);
+      const X* from = x + at.offset[1] + row;
+      Y* to = y + at.offset[0] + row * y_stride;
+      if constexpr (std::is_same_v<Step, Assign> && std::is_same_v<X, Y> && std::is_floating_point_v<X>) {
+        typed_kernels<X>().transpose(columns, std::min(strip, rows - row), from, loop.stride(1, inner), to, y_stride);
+      } else {
+        move_tile<Step>(from, loop.stride(1, inner), to, y_stride, std::min(strip, rows - row), columns);
+      }
     }
   });
 }

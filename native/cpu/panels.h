@@ -41,13 +41,24 @@ void multiply_rows(const TypedKernels<T>& kernels, bool by_rows, int64_t begin, 
   }
 }
 
-// Packs rows of contiguous columns, source(p) the p-th row: panel[p][j] = source(p)[j], columns up to `width` zero.
-template <typename T, class Source>
-void pack_panel(int64_t k, int64_t columns, int64_t width, T* panel, Source source) {
-  for (int64_t p = 0; p < k; ++p, panel += width) {
-    const T* from = source(p);
-    for (int64_t j = 0; j < columns; ++j) panel[j] = from[j];
-    for (int64_t j = columns; j < width; ++j) panel[j] = 0;
+// to[p width + j] = from[p distance + j] for j < columns, zeros up to `width`; pack_whole packs all of `width`.
+template <typename T>
+void pack_part(int64_t count, const T* from, int64_t distance, int64_t columns, int64_t width,
+               void (*pack_whole)(int64_t, const T*, int64_t, T*), T* to) {
+  if (columns == width) return pack_whole(count, from, distance, to);
+  for (int64_t p = 0; p < count; ++p, from += distance, to += width) {
+    for (int64_t j = 0; j < columns; ++j) to[j] = from[j];
+    for (int64_t j = columns; j < width; ++j) to[j] = 0;
+  }
+}
+
+// B's rows [0, k) of `columns` columns, `distance` apart, as panels of tile_columns, panel_distance apart.
+template <typename T>
+void pack_panels(const TypedKernels<T>& kernels, int64_t k, const T* from, int64_t distance, int64_t columns, T* to,
+                 int64_t panel_distance) {
+  const int64_t width = kernels.tile_columns;
+  for (int64_t j = 0; j < columns; j += width, to += panel_distance) {
+    pack_part(k, from + j, distance, std::min(width, columns - j), width, kernels.pack_tile_columns, to);
   }
 }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "cpu/isa.h"
+#include "cpu/memory.h"
 #include "cpu/threads.h"
 
 namespace palimpsest::cpu {
@@ -54,28 +56,25 @@ T window_scale(const ConvShape& s, bool count_pads, Range rows, Range columns) {
 
 template <typename T>
 void max_pool(const ConvShape& s, const T* x, T* y, int32_t* index) {
-  parallel_for(s.n * s.oh, pool_work(s), [&](int64_t begin, int64_t end, int) {
+  const TypedKernels<T>& kernels = typed_kernels<T>();
+  const int64_t window = s.kh * s.kw;
+  const T** sources = workspace<const T*>(Slot::pool, thread_count() * (window + 8));
+  int32_t* all_places = workspace<int32_t>(Slot::pool_places, thread_count() * (window + 16));
+  parallel_for(s.n * s.oh, pool_work(s), [&](int64_t begin, int64_t end, int thread) {
+    const T** from = sources + thread * (window + 8);
+    int32_t* places = all_places + thread * (window + 16);
     for_windows(s, begin, end, [&](int64_t n, int64_t i, int64_t j, Range rows, Range columns) {
       const T* image = x + n * s.h * s.w * s.c;
       T* best = y + ((n * s.oh + i) * s.ow + j) * s.c;
       int32_t* at = index + ((n * s.oh + i) * s.ow + j) * s.c;
-      bool first = true;
+      int64_t count = 0;
       for_positions(s, i, j, rows, columns, [&](int64_t position) {
-        const T* from = image + position * s.c;
-        const auto place = static_cast<int32_t>(position);
-        for (int64_t c = 0; first && c < s.c; ++c) best[c] = from[c], at[c] = place;
-        for (int64_t c = 0; !first && c < s.c; ++c) {
-          // NaN wins, the first one of them.
-          const bool wins = (from[c] > best[c]) | ((from[c] != from[c]) & (best[c] == best[c]));
-          best[c] = wins ? from[c] : best[c];
-          at[c] = wins ? place : at[c];
-        }
-        first = false;
+        from[count] = image + position * s.c;
+        places[count++] = static_cast<int32_t>(position);
       });
-      if (first) {  // a window of pads only
-        std::fill_n(best, s.c, -std::numeric_limits<T>::infinity());
-        std::fill_n(at, s.c, -1);
-      }
+      if (count > 0) return kernels.max_pool(count, from, places, s.c, best, at);
+      std::fill_n(best, s.c, -std::numeric_limits<T>::infinity());  // a window of pads only
+      std::fill_n(at, s.c, -1);
     });
   });
 }
