@@ -82,7 +82,8 @@ function inlineCall(
   })
   const attributes = new Map(body.attributeProto.map((a) => [a.name, a]))
   for (const a of resolved(proto.attribute, call)) attributes.set(a.name, a)
-  const prefix = `${call?.prefix ?? ''}${node.name || node.output[0]}/`
+  // Names of nodes may repeat, names of values do not.
+  const prefix = `${node.output.find((name) => name) ?? node.name}/`
   inline(body.node, functions, { prefix, depth, names, attributes }, into)
 }
 
