@@ -58,6 +58,8 @@ export interface NativeNetwork extends Disposable {
   /** By position in `constants`; running statistics are constants that training changes. */
   getConstant(index: number): Promise<Float32Array>
   setConstant(index: number, data: Float32Array): Promise<void>
+  /** f(x) + J(x) w as a description whose tangents are leaves; present constants included. */
+  linearized(parameters: readonly string[]): Promise<NetworkDescription>
   /** Parameters whose per-example squares need a batch of one and a squared vjp. */
   parametersWithoutQuickSquares(): Promise<string[]>
 }

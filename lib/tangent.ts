@@ -1,12 +1,16 @@
 // TangentModel: a network linearised at a frozen core, whose user weights can be solved for and forgotten from.
+import { readFile } from 'node:fs/promises'
 import { Dataset } from './dataset.js'
 import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
 import { checkData, checkPassOptions, type Data, type PassOptions } from './model/passes.js'
+import { writeFileAtomically } from './model/files.js'
 import { largest } from './model/products.js'
 import { native, type NativeVector } from './native.js'
 import { invalid, is, number } from './options.js'
-import { findHead, type Head, type HeadRows } from './tangent/head.js'
+import { exportTangent } from './tangent/export.js'
+import { coreDigest, findRows, readTangent, writeTangent } from './tangent/file.js'
+import { findHead, HeadRows, type Head } from './tangent/head.js'
 import type { Release } from './tangent/ledger.js'
 import { tangentOutputs } from './tangent/quadratic.js'
 import { ParameterVector } from './vector.js'
@@ -144,6 +148,59 @@ export class TangentModel {
     return { loss: loss / rows, accuracy: right / rows }
   }
 
+  /**
+   * The model as one plain ONNX graph whose output is f_core(x) + J(x) w: with layers: 'head' the core's own graph with w
+   * added to its weights, otherwise the linearised graph, primal and tangent streams side by side. Written to `path`
+   * (whole or not at all) where one is given.
+   */
+  async exportOnnx(path?: string): Promise<Uint8Array> {
+    const bytes = await exportTangent(this)
+    if (path !== undefined) await writeFileAtomically(path, bytes)
+    return bytes
+  }
+
+  /**
+   * Saves the released weights, the digests of the rows they are fitted to and the public ledger, as safetensors. Measured
+   * values (residuals, nats of this instance, iterations) are never written.
+   */
+  async save(path: string): Promise<void> {
+    await writeFileAtomically(path, await writeTangent(this))
+  }
+
+  /**
+   * Loads what `save` wrote, at the same core. With `data` (any dataset that holds the fitted rows) requests can follow.
+   *
+   * Errors: ERR_MODEL_FORMAT, ERR_INVALID_ARGUMENT for another core, ERR_NOT_FITTED where `data` lacks fitted rows, ERR_IO.
+   */
+  static async load(
+    source: string | URL | Uint8Array,
+    core: Model,
+    options: { data?: Dataset; publicData?: Dataset } = {},
+  ): Promise<TangentModel> {
+    const { header, weights } = readTangent(await bytesOf(source))
+    const { layers, damping, targetScale } = header
+    const { publicData, data } = options
+    const model = TangentModel.at(core, { layers, damping, targetScale, ...(publicData && { publicData }) })
+    try {
+      if ((await coreDigest(core)) !== header.core) {
+        throw new PalimpsestError(
+          'ERR_INVALID_ARGUMENT',
+          "expected the core that the weights were fitted at for 'core'",
+        )
+      }
+      const state = { ...model.newVectors(), digests: header.rows, ledger: header.ledger }
+      for (const [name, values] of Object.entries(weights)) await state.w.set(name, values)
+      await state.served.copyFrom(state.w)
+      const rows = data && header.rows.length > 0 ? await findRows(data, header.rows) : undefined
+      const head = rows && model.head ? await HeadRows.of(core.engine, model.head, rows, targetScale, {}) : undefined
+      model.swap({ ...state, data: rows, head })
+      return model
+    } catch (error) {
+      model.dispose()
+      throw error
+    }
+  }
+
   get disposed(): boolean {
     return this.#disposed
   }
@@ -230,4 +287,13 @@ function chooseParameters(core: Model, layers: TangentOptions['layers'], head: H
     throw invalid('layers', `names of parameters (${names.slice(0, 8).join(', ')}, ...)`, unknown)
   if (new Set(layers).size !== layers.length) throw invalid('layers', 'each name once', layers)
   return names.filter((name) => layers.includes(name))
+}
+
+async function bytesOf(source: string | URL | Uint8Array): Promise<Uint8Array> {
+  if (source instanceof Uint8Array) return source
+  try {
+    return await readFile(source)
+  } catch (cause) {
+    throw new PalimpsestError('ERR_IO', `could not read '${String(source)}'`, { cause })
+  }
 }

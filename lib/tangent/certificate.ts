@@ -1,4 +1,5 @@
 // The duality-gap certificate: a rigorous bound on the distance to the exact minimiser, in float64 with its rounding.
+import { PalimpsestError } from '../errors.js'
 import type { PassOptions } from '../model/passes.js'
 import type { NativeVector } from '../native.js'
 import type { Preconditioner } from './preconditioner.js'
@@ -25,10 +26,30 @@ export interface CertifiedPoint {
   measure: ResidualMeasure
 }
 
+/** What float64 may lose of a sum of products over the rows, relative to the sum of their sizes. */
+const unit = 2 ** -46
+/** The same relative to sums that are near what is computed. */
+const coarse = 2 ** -40
+
+/**
+ * What rounding may have changed in grad L at the witness: relative to its parts, (1/n) sum over batches |batch gradient|
+ * and mu |witness|, and to the sizes of the rows' own gradients, which cancel within a batch: j |r|, j = |J|_F / sqrt(n),
+ * where r = f + J x - target was itself summed from terms of size |r|, |target| and j |x|.
+ */
+async function allowanceOf(problem: QuadraticProblem, point: CertifiedPoint, options: PassOptions): Promise<number> {
+  const { witness, measure } = point
+  const size = Math.sqrt(await witness.dot(witness))
+  const j = await problem.jacobianSize(options)
+  const row = Math.sqrt(2 * measure.loss) + problem.targetScale + j * size
+  return coarse * (measure.batchNorms + problem.damping * size) + unit * j * row
+}
+
 /**
  * E <= B = (1/n) sum |J_i y|^2 + mu |y + rho/mu|^2 with y = w - witness, for any witness: twice the primal-dual gap; or
- * with the slack rho^T S^-1 rho, S <= H, in place of |rho|^2/mu. |w - w*| <= min(sqrt(E/mu), |y| + |rho|/mu).
- * Rounding: rho may be off by e = 2^-40 ((1/n) sum over batches |batch gradient| + mu |witness|).
+ * with the slack rho^T S^-1 rho, S <= H, in place of |rho|^2/mu. |w - w*| <= min(sqrt(E/mu), |y| + |rho|/mu). rho may be
+ * off by the allowance, J y by 2^-40 of its own size and of sqrt(mu) |y|.
+ *
+ * Throws ERR_NOT_CONVERGED where the numbers are not finite: nothing is certified then.
  */
 export async function certify(
   problem: QuadraticProblem,
@@ -36,37 +57,35 @@ export async function certify(
   point: CertifiedPoint,
   options: PassOptions,
 ): Promise<Certificate> {
-  const { w, witness, rho, measure } = point
+  const { w, witness, rho } = point
   const mu = problem.damping
   const y = problem.vector('float64')
   const slackRho = problem.vector('float64')
   try {
     await Promise.all([y.copyFrom(w), y.axpy(-1, witness)])
-    const [jy, yy, yRho, rhoRho, ww] = await Promise.all([
-      problem.meanSquare(y, options),
-      y.dot(y),
-      y.dot(rho),
-      rho.dot(rho),
-      witness.dot(witness),
-    ])
-    const e = 2 ** -40 * (measure.batchNorms + mu * Math.sqrt(ww))
+    const jy = await problem.meanSquare(y, options)
+    const e = await allowanceOf(problem, point, options)
+    const [yy, yRho, rhoRho] = await Promise.all([y.dot(y), y.dot(rho), rho.dot(rho)])
     // mu |y + rho/mu|^2 as a sum of squares: without cancellation.
     await Promise.all([slackRho.copyFrom(y), slackRho.axpy(1 / mu, rho)])
-    const plain = Math.sqrt(jy + mu * (await slackRho.dot(slackRho))) + e / Math.sqrt(mu)
+    const rounded = coarse * (Math.sqrt(jy) + Math.sqrt(mu * yy))
+    const plain = Math.sqrt(jy + mu * (await slackRho.dot(slackRho))) + rounded + e / Math.sqrt(mu)
     let energy = plain * plain
     if (preconditioner.sampled > 0) {
       await preconditioner.applySlack(rho, slackRho)
       const [slack, slackNorm] = await Promise.all([preconditioner.slackQuadratic(rho), slackRho.dot(slackRho)])
-      const rounding = 2 * Math.sqrt(yy) * e + 2 * Math.sqrt(slackNorm) * e + (e * e) / mu
-      const shaped = jy + mu * yy + 2 * yRho + slack + rounding
+      const inRho = 2 * (Math.sqrt(yy) + Math.sqrt(slackNorm)) * e + e * e * preconditioner.slackCeiling
+      const shaped = jy + mu * yy + 2 * yRho + slack
       // This form can cancel; it is used only where it stays well above its rounding.
-      const terms = jy + mu * yy + 2 * Math.abs(yRho) + slack
-      if (shaped > 1e-9 * terms) energy = Math.min(energy, shaped * (1 + 1e-9) + 1e-12 * terms)
+      const terms = jy + mu * yy + 2 * Math.sqrt(yy * rhoRho) + slack
+      if (shaped > 1e-9 * terms) energy = Math.min(energy, shaped + inRho + 4 * coarse * terms)
     }
-    const roundUp = 1 + 2 ** -40
     const residual = Math.sqrt(rhoRho)
-    const distance = Math.min(Math.sqrt(energy / mu), Math.sqrt(yy) + (residual + e) / mu) * roundUp
-    return { distance, energy: energy * roundUp, residual, allowance: e }
+    const distance = Math.min(Math.sqrt(energy / mu), Math.sqrt(yy) + (residual + e) / mu) * (1 + coarse)
+    if (!Number.isFinite(distance + energy)) {
+      throw new PalimpsestError('ERR_NOT_CONVERGED', `expected finite weights, got a residual of ${residual}`)
+    }
+    return { distance, energy: energy * (1 + coarse), residual, allowance: e }
   } finally {
     y.dispose()
     slackRho.dispose()

@@ -1,4 +1,4 @@
-// Preconditioned conjugate gradient in float32 with a second point by residual smoothing, whose duality gap is known.
+// Preconditioned conjugate gradient with a second point by residual smoothing, whose duality gap is known.
 import { checkSignal, type PassOptions } from '../model/passes.js'
 import type { NativeVector } from '../native.js'
 import type { Preconditioner } from './preconditioner.js'
@@ -21,7 +21,7 @@ export interface InnerResult {
 }
 
 /**
- * Solves H x = b approximately; x and witness are overwritten. The witness x^ follows x by the line search that
+ * Solves H x = b approximately in b's type (float32 where nothing but speed is wanted); x and witness are overwritten. The witness x^ follows x by the line search that
  * minimises B = y^T H y + 2 y^T rho^ + rho^^T W rho^ (y = x - x^, rho^ = H x^ - b, W = S^-1 with S <= H), which
  * bounds (x - x*)^T H (x - x*): twice the primal-dual gap, at no product with H.
  */
@@ -34,7 +34,7 @@ export async function conjugateGradient(
   options: InnerOptions,
 ): Promise<InnerResult> {
   const names = ['r', 'z', 'p', 'q', 'rHat', 's', 't', 'wt'] as const
-  const v = Object.fromEntries(names.map((name) => [name, problem.vector('float32')])) as Record<
+  const v = Object.fromEntries(names.map((name) => [name, problem.vector(b.dtype)])) as Record<
     (typeof names)[number],
     NativeVector
   >

@@ -1,9 +1,9 @@
 // noise: 'auto': the largest noise that public rows hardly see; a rule on the core and public data alone.
-import { RandomStream, streams } from '../data/philox.js'
 import type { Dataset } from '../dataset.js'
 import { rowsPass, type Engine } from '../model/products.js'
 import type { PassOptions } from '../model/passes.js'
 import { native } from '../native.js'
+import { setSigns } from './quadratic.js'
 
 /** Share of the target scale that the outputs' standard deviation may reach. */
 const share = 0.05
@@ -24,14 +24,10 @@ export async function automaticNoiseScale(
   const rows = publicData.subset(Array.from({ length: Math.min(mostRows, publicData.size) }, (_, i) => i))
   const z = new (native().Vector)(engine.network, 'float32')
   try {
-    const values = new Float32Array(engine.network.vectorLength)
     let sum = 0
     let count = 0
     for (let probe = 0; probe < probes; probe++) {
-      fillSigns(values, probe)
-      for (const { name, offset, size } of engine.network.layout) {
-        if (parameters.includes(name)) await z.set(name, values.subarray(offset, offset + size))
-      }
+      await setSigns(z, parameters, probe)
       const pass = {
         phase: 'noise scale',
         program: { quantity: 'jvp', dtype: 'float32', parameters } as const,
@@ -50,15 +46,5 @@ export async function automaticNoiseScale(
   } finally {
     z.dispose()
     rows.dispose()
-  }
-}
-
-/** Signs from a public stream. */
-function fillSigns(values: Float32Array, probe: number): void {
-  const random = new RandomStream(0, streams.user, probe + 1)
-  let word = 0
-  for (let i = 0; i < values.length; i++) {
-    if ((i & 31) === 0) word = random.next()
-    values[i] = (word >>> (i & 31)) & 1 ? 1 : -1
   }
 }

@@ -14,13 +14,15 @@ export interface Preconditioner {
   applySlack(x: NativeVector, out: NativeVector): Promise<void>
   /** x^T S^-1 x. */
   slackQuadratic(x: NativeVector): Promise<number>
+  /** A bound on the largest eigenvalue of S^-1. */
+  readonly slackCeiling: number
   /** How many rows of the data were sampled; 0 for none. */
   readonly sampled: number
   dispose(): void
 }
 
 /** Without curvature: M = S = mu I. */
-function scaledIdentity(mu: number): Preconditioner {
+export function scaledIdentity(mu: number): Preconditioner {
   const divide = async (x: NativeVector, out: NativeVector): Promise<void> => {
     if (x !== out) await out.copyFrom(x)
     await out.scale(1 / mu)
@@ -29,6 +31,7 @@ function scaledIdentity(mu: number): Preconditioner {
     apply: divide,
     applySlack: divide,
     slackQuadratic: async (x) => (await x.dot(x)) / mu,
+    slackCeiling: 1 / mu,
     sampled: 0,
     dispose: () => undefined,
   }
@@ -45,6 +48,7 @@ class LowRank implements Preconditioner {
     slack: NativeLowRank,
     loss: number,
     readonly sampled: number,
+    readonly slackCeiling: number,
   ) {
     this.#inner = inner
     this.#slack = slack
@@ -98,7 +102,7 @@ export async function makePreconditioner(
       await slack.factor(m / problem.rows, problem.damping)
       // Rounding rows to float32 moves (1/n) J^T J by at most 2^-22 |J|_F^2 / n.
       const loss = 1 + (2 ** -22 * squares) / problem.rows / problem.damping
-      return new LowRank(lowRank, slack, loss, m)
+      return new LowRank(lowRank, slack, loss, m, loss / problem.damping)
     } catch (error) {
       lowRank.dispose()
       throw error

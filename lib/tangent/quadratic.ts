@@ -3,11 +3,10 @@
 //   L(w) = 1/(2n) sum_i |f_core(x_i) + J_i w - target_i|^2 + mu/2 |w|^2        (Golatkar et al. 2021, eq. 8)
 //   grad L(w) = (1/n) sum J_i^T (f_core(x_i) + J_i w - target_i) + mu w,  H = (1/n) sum J_i^T J_i + mu I
 import { RandomStream, streams } from '../data/philox.js'
-import { oneHot } from '../data/targets.js'
 import type { Dataset } from '../dataset.js'
 import { runPass, rowsPass, type Engine } from '../model/products.js'
 import { checkSignal, slices, type PassOptions } from '../model/passes.js'
-import { native, type DType, type NativeLowRank, type NativeVector } from '../native.js'
+import { native, type DType, type FloatArray, type NativeLowRank, type NativeVector } from '../native.js'
 
 export interface QuadraticOptions {
   engine: Engine
@@ -33,6 +32,7 @@ export class QuadraticProblem {
   readonly #options: QuadraticOptions
   /** Passes over the rows so far, by type. */
   readonly passes = { float32: 0, float64: 0 }
+  #jacobianSize: number | undefined
 
   constructor(options: QuadraticOptions) {
     this.#options = options
@@ -40,6 +40,10 @@ export class QuadraticProblem {
 
   get damping(): number {
     return this.#options.damping
+  }
+
+  get targetScale(): number {
+    return this.#options.targetScale
   }
 
   get rows(): number {
@@ -73,7 +77,7 @@ export class QuadraticProblem {
         fresh: true,
         inputs: (slice) => ({
           weights: 1 / this.rows,
-          targets: oneHot(slice.labels as Int32Array, engine.classes, { scale: targetScale }),
+          targets: targetsOf(slice.labels as Int32Array, engine.classes, targetScale, w.dtype),
         }),
         queued: () => {
           norms.push(batch.dot(batch))
@@ -87,9 +91,26 @@ export class QuadraticProblem {
       this.passes[w.dtype] += 1
       const squares = await Promise.all(norms)
       return { batchNorms: squares.reduce((sum, square) => sum + Math.sqrt(square), 0), loss: loss / this.rows }
+    } catch (error) {
+      await Promise.allSettled(norms)
+      throw error
     } finally {
       batch.dispose()
     }
+  }
+
+  /** An estimate of |J|_F / sqrt(n), J the Jacobians of all rows, by one probe of signs (Hutchinson 1990). */
+  async jacobianSize(options: PassOptions): Promise<number> {
+    if (this.#jacobianSize === undefined) {
+      const z = this.vector('float32')
+      try {
+        await setSigns(z, this.parameters, 0)
+        this.#jacobianSize = Math.sqrt(await this.meanSquare(z, options))
+      } finally {
+        z.dispose()
+      }
+    }
+    return this.#jacobianSize
   }
 
   /** product := H v, in float32. */
@@ -173,6 +194,33 @@ export class QuadraticProblem {
       picked.dispose()
       row.dispose()
     }
+  }
+}
+
+/** Targets [rows, K]: the scale at the label, else 0; in the type of the pass, so that float64 sees no rounded scale. */
+function targetsOf(labels: Int32Array, classes: number, scale: number, dtype: DType): FloatArray {
+  const length = labels.length * classes
+  const targets = dtype === 'float64' ? new Float64Array(length) : new Float32Array(length)
+  labels.forEach((label, i) => {
+    targets[i * classes + label] = scale
+  })
+  return targets
+}
+
+/** Signs from a public stream into the chosen parameters: probes of |J|_F^2 = E |J z|^2. */
+export async function setSigns(z: NativeVector, parameters: readonly string[], probe: number): Promise<void> {
+  const random = new RandomStream(0, streams.user, probe + 1)
+  const chosen = new Set(parameters)
+  let word = 0
+  let left = 0
+  for (const { name, size } of z.layout) {
+    if (!chosen.has(name)) continue
+    const values = new Float32Array(size)
+    for (let i = 0; i < size; i++, word >>>= 1, left--) {
+      if (left === 0) [word, left] = [random.next(), 32]
+      values[i] = word & 1 ? 1 : -1
+    }
+    await z.set(name, values)
   }
 }
 

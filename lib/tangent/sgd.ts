@@ -28,7 +28,7 @@ export async function descend(
   try {
     await point.copyFrom(w)
     await problem.gradient(point, g, options)
-    const rate = 1 / (2 * (await largestEigenvalue(problem, q, v, options)))
+    const rate = 1 / (2 * (await largestEigenvalue(problem, g, q, v, options)))
     await Promise.all([v.fill(0), velocity.fill(0)])
     const size = Math.min(options.batchSize, data.size)
     const program = await engine.programs.get({
@@ -74,17 +74,20 @@ export async function descend(
   }
 }
 
-/** lambda_max(H) by the power method from the gradient's direction; an estimate from below. */
+/** lambda_max(H) by the power method from the gradient's direction; an estimate from below. Leaves q zero elsewhere. */
 async function largestEigenvalue(
   problem: QuadraticProblem,
+  start: NativeVector,
   q: NativeVector,
   v: NativeVector,
   options: PassOptions,
 ): Promise<number> {
-  await v.fill(1)
+  await v.copyFrom(start)
   let value = problem.damping
   for (let i = 0; i < powerSteps; i++) {
-    await v.scale(1 / Math.sqrt(await v.dot(v)))
+    const size = Math.sqrt(await v.dot(v))
+    if (!(size > 0)) break
+    await v.scale(1 / size)
     await problem.product(v, q, options)
     value = Math.max(value, await v.dot(q))
     await v.copyFrom(q)

@@ -97,7 +97,8 @@ async function refine(
       return { certificate, iterations, rounds: round, sampled: preconditioner.sampled }
     }
     checkSignal(options.signal)
-    const stuck = certificate.distance > 0.9 * last && inner.iterations === 0
+    // Rounding decides: another round would not help.
+    const stuck = certificate.distance > 0.9 * last
     if (iterations >= options.mostIterations || stuck || round === mostRounds) {
       const report: Unconverged = { iterations, distance: certificate.distance, wanted }
       throw new PalimpsestError(

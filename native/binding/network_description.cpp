@@ -1,6 +1,7 @@
 // Reads leaves, nodes and attributes; what they mean is checked by Network.
 #include "binding/network_description.h"
 
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -57,6 +58,12 @@ void attribute(const Napi::Object& from, const std::string& where, const char* k
   if (!value.IsUndefined()) target = read(value, where + "." + key);
 }
 
+// Finite or infinite: Clip's bounds may be missing.
+double number(const Napi::Value& value, const std::string& name) {
+  if (!value.IsNumber() || std::isnan(value.As<Napi::Number>().DoubleValue())) refuse("a number", name, value);
+  return value.As<Napi::Number>().DoubleValue();
+}
+
 Attributes read_attributes(const Napi::Value& value, const std::string& name) {
   const Napi::Object from = object(value, name);
   Attributes read;
@@ -79,8 +86,8 @@ Attributes read_attributes(const Napi::Value& value, const std::string& name) {
   attribute(from, name, "transA", boolean, read.trans_a);
   attribute(from, name, "transB", boolean, read.trans_b);
   attribute(from, name, "countPads", boolean, read.count_pads);
-  attribute(from, name, "alpha", finite_number, read.alpha);
-  attribute(from, name, "beta", finite_number, read.beta);
+  attribute(from, name, "alpha", number, read.alpha);
+  attribute(from, name, "beta", number, read.beta);
   attribute(from, name, "epsilon", finite_number, read.epsilon);
   return read;
 }
@@ -110,6 +117,82 @@ NetworkDescription read_network_description(const Napi::Value& value) {
     read.nodes.push_back(read_node(nodes[i], item("nodes", i)));
   }
   return read;
+}
+
+namespace {
+
+Napi::Array number_array(Napi::Env env, const Dims& numbers) {
+  const Napi::Array list = Napi::Array::New(env, numbers.size());
+  for (size_t i = 0; i < numbers.size(); ++i) list.Set(static_cast<uint32_t>(i), Napi::Number::New(env, static_cast<double>(numbers[i])));
+  return list;
+}
+
+Napi::Array id_array(Napi::Env env, const std::vector<int32_t>& ids) { return number_array(env, Dims(ids.begin(), ids.end())); }
+
+// Attributes that differ from a node's defaults.
+Napi::Object write_attributes(Napi::Env env, const Attributes& given) {
+  const Attributes plain;
+  const Napi::Object out = Napi::Object::New(env);
+  const auto list = [&](const char* key, const Dims& value) {
+    if (!value.empty()) out.Set(key, number_array(env, value));
+  };
+  list("kernel", given.kernel);
+  list("strides", given.strides);
+  list("pads", given.pads);
+  list("dilations", given.dilations);
+  list("dims", given.dims);
+  list("axes", given.axes);
+  list("perm", given.perm);
+  list("starts", given.starts);
+  list("steps", given.steps);
+  list("indices", given.indices);
+  out.Set("group", static_cast<double>(given.group));
+  out.Set("axis", static_cast<double>(given.axis));
+  out.Set("order", static_cast<double>(given.order));
+  if (given.trans_a) out.Set("transA", true);
+  if (given.trans_b) out.Set("transB", true);
+  if (given.count_pads) out.Set("countPads", true);
+  out.Set("alpha", given.alpha);
+  out.Set("beta", given.beta);
+  if (given.epsilon != plain.epsilon) out.Set("epsilon", given.epsilon);
+  return out;
+}
+
+Napi::Object write_leaf(Napi::Env env, const LeafDescription& leaf) {
+  const Napi::Object out = Napi::Object::New(env);
+  out.Set("id", leaf.id);
+  if (leaf.source == Source::input) {
+    out.Set("kind", "input");
+    return out;
+  }
+  const bool constant = leaf.source == Source::constant;
+  out.Set("kind", constant ? "constant" : leaf.source == Source::tangent ? "tangent" : "parameter");
+  if (!constant || !leaf.name.empty()) out.Set("name", leaf.name);
+  out.Set("shape", number_array(env, leaf.dims));
+  if (constant) out.Set("data", float_array(env, DType::f32, leaf.data.data(), leaf.data.size()));
+  return out;
+}
+
+}  // namespace
+
+Napi::Object write_network_description(Napi::Env env, const NetworkDescription& description) {
+  const Napi::Array leaves = Napi::Array::New(env), nodes = Napi::Array::New(env);
+  for (const LeafDescription& leaf : description.leaves) leaves.Set(leaves.Length(), write_leaf(env, leaf));
+  for (const NodeDescription& node : description.nodes) {
+    const Napi::Object out = Napi::Object::New(env);
+    out.Set("op", node.op);
+    out.Set("inputs", id_array(env, node.inputs));
+    out.Set("outputs", id_array(env, node.outputs));
+    out.Set("attributes", write_attributes(env, node.attributes));
+    nodes.Set(nodes.Length(), out);
+  }
+  const Napi::Object out = Napi::Object::New(env);
+  out.Set("inputShape", number_array(env, description.input_shape));
+  out.Set("classes", static_cast<double>(description.classes));
+  out.Set("leaves", leaves);
+  out.Set("nodes", nodes);
+  out.Set("output", description.output);
+  return out;
 }
 
 }  // namespace palimpsest

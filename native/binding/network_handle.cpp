@@ -6,6 +6,7 @@
 
 #include "binding/network_description.h"
 #include "binding/task.h"
+#include "curvature/linearized.h"
 #include "curvature/products.h"
 
 namespace palimpsest {
@@ -39,6 +40,7 @@ void NetworkHandle::init(Napi::Env env, Napi::Object exports) {
                       getter_named<&NetworkHandle::constants>("constants"),
                       method_named<&NetworkHandle::get_constant>("getConstant"),
                       method_named<&NetworkHandle::set_constant>("setConstant"),
+                      method_named<&NetworkHandle::linearized>("linearized"),
                       method_named<&NetworkHandle::parameters_without_quick_squares>("parametersWithoutQuickSquares"),
                   }));
 }
@@ -125,6 +127,26 @@ Napi::Value NetworkHandle::parameters_without_quick_squares(const Napi::Callback
                const Napi::Array list = Napi::Array::New(env);
                for (const std::string& parameter : names) list.Set(list.Length(), Napi::String::New(env, parameter));
                return list;
+             })
+      .promise;
+}
+
+// (names of the parameters that move): the description of f(x) + J(x) w.
+Napi::Value NetworkHandle::linearized(const Napi::CallbackInfo& info) {
+  const ParameterLayout& layout = *held()->layout;
+  std::vector<bool> chosen(layout.entries().size(), false);
+  const Napi::Array names = array(info[0], "parameters");
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const Napi::Value value = names[i];
+    const int found = layout.find(string(value, "parameters"));
+    if (found < 0) refuse("names of parameters", "parameters", value);
+    chosen[static_cast<size_t>(found)] = true;
+  }
+  return start_task(
+             info.Env(), held()->queue,
+             [placed = held(), chosen = std::move(chosen)] { return linearized_description(placed->network, chosen); },
+             [](Napi::Env env, const NetworkDescription& made) -> Napi::Value {
+               return write_network_description(env, made);
              })
       .promise;
 }

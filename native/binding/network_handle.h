@@ -40,6 +40,8 @@ class NetworkHandle : public Handle<NetworkHandle, PlacedNetwork> {
   Napi::Value set_constant(const Napi::CallbackInfo& info);
   Napi::Value parameters_without_quick_squares(const Napi::CallbackInfo& info);
 
+  Napi::Value linearized(const Napi::CallbackInfo& info);
+
   int32_t constant_index(const Napi::Value& value) const;
 };
 
