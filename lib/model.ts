@@ -168,6 +168,13 @@ export class Model {
     await Promise.all([...values].map(([index, data]) => this.engine.network.setConstant(index, data)))
   }
 
+  /** Replaces weights and running statistics in one step; the caller has checked that they are finite. @internal */
+  async replace(weights: NativeVector, statistics: ReadonlyMap<number, Float32Array>): Promise<void> {
+    this.#check()
+    // Queued together: no step of another call lies between.
+    await Promise.all([this.#weights.native.copyFrom(weights), this.setStatistics(statistics)])
+  }
+
   /** A copy of the weights. */
   async weights(dtype: DType = 'float32'): Promise<ParameterVector> {
     this.#check()
@@ -335,9 +342,9 @@ export class Model {
       name !== '' && tensors.has(name) ? fits(name, shape) : undefined,
     )
     const weights = this.vector(values)
-    await this.setWeights(weights)
+    const statistics = new Map(constants.flatMap((data, i) => (data === undefined ? [] : [[i, data] as const])))
+    await this.replace(weights.native, statistics)
     weights.dispose()
-    await this.setStatistics(new Map(constants.flatMap((data, i) => (data === undefined ? [] : [[i, data] as const]))))
   }
 
   get disposed(): boolean {
@@ -371,8 +378,9 @@ export class Model {
     if (dtype === 'float32') return this.#weights.native
     this.#wide ??= new (native().Vector)(this.engine.network, 'float64')
     if (this.#wideVersion !== this.#version) {
+      const version = this.#version
       await this.#wide.copyFrom(this.#weights.native)
-      this.#wideVersion = this.#version
+      this.#wideVersion = version
     }
     return this.#wide
   }
