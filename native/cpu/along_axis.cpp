@@ -37,16 +37,31 @@ void expect_index_dims(const Tensor& x, const Tensor& index, int axis, const Ten
   expect_dims("the values at an index", dims, y);
 }
 
-// The tensor at one position of its axis, which stays with size 1.
-Tensor slice(const Tensor& x, int axis, int64_t position) {
-  Tensor view = x;
-  view.data = static_cast<char*>(x.data) + position * x.strides[axis] * static_cast<int64_t>(size_of(x.dtype));
-  view.dims[axis] = 1;
-  return view;
+// body(offset in y, offset in x, count) for the runs of the dims but `axis`: pieces that the team shares.
+template <class Body>
+void for_runs(const Tensor& y, const Tensor& x, int axis, int64_t repeats, Body body) {
+  constexpr int64_t piece = 1024;
+  Dims dims = y.dims;
+  dims[axis] = 1;
+  const StridedLoop loop = strided_loop(dims, {&y.strides, &x.strides});
+  if (loop.count == 0) return;
+  const int inner = loop.axes - 1;
+  const int64_t n = loop.dims[inner], pieces = (n + piece - 1) / piece;
+  const int64_t y_stride = loop.stride(0, inner), x_stride = loop.stride(1, inner);
+  parallel_for(loop.count / n * pieces, static_cast<double>(loop.count * repeats),
+               [&](int64_t begin, int64_t end, int) {
+                 for (int64_t unit = begin; unit < end; ++unit) {
+                   const Odometer<2> at(loop, inner, unit / pieces);
+                   const int64_t first = unit % pieces * piece;
+                   body(at.offset[0] + first * y_stride, y_stride, at.offset[1] + first * x_stride, x_stride,
+                        std::min(piece, n - first));
+                 }
+               });
 }
 
 void expect_gather_dims(const Tensor& x, std::span<const int64_t> indices, int axis, const Tensor& y) {
   expect_axis("gather", axis, x);
+  expect_type("gather", x.dtype, y);
   Dims dims = x.dims;
   dims[axis] = static_cast<int64_t>(indices.size());
   expect_dims("gather", dims, y);
@@ -88,15 +103,35 @@ void put_along_axis(const Tensor& y_bar, const Tensor& index, int axis, const Te
 
 void gather(const Tensor& x, std::span<const int64_t> indices, int axis, const Tensor& y) {
   expect_gather_dims(x, indices, axis, y);
-  for (size_t j = 0; j < indices.size(); ++j) copy(slice(x, axis, indices[j]), slice(y, axis, static_cast<int64_t>(j)));
+  const int64_t count = static_cast<int64_t>(indices.size());
+  with_any(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    for_runs(y, x, axis, count, [&](int64_t to, int64_t to_stride, int64_t from, int64_t from_stride, int64_t n) {
+      for (int64_t j = 0; j < count; ++j) {
+        T* target = y.as<T>() + to + j * y.strides[axis];
+        const T* source = x.as<const T>() + from + indices[static_cast<size_t>(j)] * x.strides[axis];
+        for (int64_t i = 0; i < n; ++i) target[i * to_stride] = source[i * from_stride];
+      }
+    });
+  });
 }
 
 void scatter_add(const Tensor& y_bar, std::span<const int64_t> indices, int axis, const Tensor& x_bar) {
   expect_gather_dims(x_bar, indices, axis, y_bar);
   fill(x_bar, 0);
-  for (size_t j = 0; j < indices.size(); ++j) {
-    add_into(slice(y_bar, axis, static_cast<int64_t>(j)), slice(x_bar, axis, indices[j]));
-  }
+  const int64_t count = static_cast<int64_t>(indices.size());
+  with_float("scatter_add", x_bar.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    // Shares differ in the other axes, so that repeated indices meet in one share and in order.
+    for_runs(x_bar, y_bar, axis, count,
+             [&](int64_t to, int64_t to_stride, int64_t from, int64_t from_stride, int64_t n) {
+               for (int64_t j = 0; j < count; ++j) {
+                 T* target = x_bar.as<T>() + to + indices[static_cast<size_t>(j)] * x_bar.strides[axis];
+                 const T* source = y_bar.as<const T>() + from + j * y_bar.strides[axis];
+                 for (int64_t i = 0; i < n; ++i) target[i * to_stride] += source[i * from_stride];
+               }
+             });
+  });
 }
 
 }  // namespace palimpsest::cpu

@@ -29,9 +29,7 @@ void pack_b(const TypedKernels<T>& kernels, const Product<T>& product, int64_t k
   }
   for (int64_t j = 0; j < columns; j += width, packed += k * width) {
     const int64_t count = std::min(width, columns - j);
-    kernels.transpose(count, k, product.b + (column + j) * shape.ldb + k_begin, shape.ldb, packed, width);
-    for (int64_t p = 0; p < k && count < width; ++p)
-      std::fill(packed + p * width + count, packed + (p + 1) * width, T(0));
+    kernels.transpose_padded(count, k, product.b + (column + j) * shape.ldb + k_begin, shape.ldb, width, packed);
   }
 }
 

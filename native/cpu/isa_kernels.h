@@ -46,6 +46,8 @@ struct TypedKernels {
   void (*pack_tile_columns)(int64_t count, const T* from, int64_t distance, T* to);
   // to[c to_distance + r] = from[r from_distance + c]
   void (*transpose)(int64_t rows, int64_t columns, const T* from, int64_t from_distance, T* to, int64_t to_distance);
+  // to[c width + r] = from[r from_distance + c], zeros from `rows` up to `width`, a whole number of vectors.
+  void (*transpose_padded)(int64_t rows, int64_t columns, const T* from, int64_t from_distance, int64_t width, T* to);
 
   MapKernel<T> unary[unary_count][3];
   MapKernel<T> binary[code_count];  // null for Code::unary

@@ -14,16 +14,16 @@ namespace {
 
 constexpr std::align_val_t alignment{64};
 
-// "1234 bytes" that the system could still give, or "an unknown number of bytes".
-std::string free_memory() {
+// Bytes that the system could still give; the largest number where it does not say.
+size_t free_memory() {
   std::ifstream file("/proc/meminfo");
   std::string key, unit;
-  long long kibibytes = 0;
+  size_t kibibytes = 0;
   while (file >> key >> kibibytes) {
-    if (key == "MemAvailable:") return std::to_string(kibibytes * 1024) + " bytes";
+    if (key == "MemAvailable:") return kibibytes * 1024;
     std::getline(file, unit);
   }
-  return "an unknown number of bytes";
+  return std::numeric_limits<size_t>::max();
 }
 
 struct Workspace {
@@ -43,14 +43,15 @@ thread_local Workspace thread_workspace;
 }  // namespace
 
 void* allocate_aligned(size_t bytes) {
+  // Systems promise memory that they do not have and end the process that touches it: large pieces are asked about.
+  constexpr size_t large = size_t{64} << 20;
+  const bool fits = bytes < large || bytes < free_memory();
   void* data = nullptr;
-  if (bytes <= std::numeric_limits<size_t>::max() - 64) {
-    // Whole cache lines: a vector at the end never shares one with a stranger.
-    data = ::operator new((bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0), alignment, std::nothrow);
-  }
+  // Whole cache lines: a vector at the end never shares one with a stranger.
+  if (fits) data = ::operator new((bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0), alignment, std::nothrow);
   if (data == nullptr) {
     throw Error(ErrorCode::out_of_memory, "expected to allocate " + std::to_string(bytes) +
-                                              " bytes, got none of them: " + free_memory() + " free");
+                                              " bytes, got none: " + std::to_string(free_memory()) + " bytes are free");
   }
   return data;
 }

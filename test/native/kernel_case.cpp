@@ -10,6 +10,13 @@
 #include "cpu/threads.h"
 #include "oracle.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(data, bytes) (static_cast<void>(data), static_cast<void>(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(data, bytes) (static_cast<void>(data), static_cast<void>(bytes))
+#endif
+
 namespace palimpsest::check {
 namespace {
 
@@ -228,6 +235,10 @@ Tensor Stage::place(DType dtype, const Dims& dims, const Dims& strides, const In
     if (dtype == DType::i32) tensor.as<int32_t>()[offset] = static_cast<int32_t>(std::abs(value));
   });
   buffer->before = buffer->bytes;
+  // Under the address sanitizer reading a guard fails too.
+  unsigned char* all = buffer->bytes.data();
+  ASAN_POISON_MEMORY_REGION(all, buffer->start);
+  ASAN_POISON_MEMORY_REGION(all + buffer->start + bytes, buffer->bytes.size() - buffer->start - bytes);
   buffers_.push_back(std::move(buffer));
   return tensor;
 }
@@ -308,6 +319,7 @@ std::vector<unsigned char> Stage::bits() const {
 void Stage::check_untouched(const std::string& where) const {
   for (size_t b = 0; b < buffers_.size(); ++b) {
     const Buffer& buffer = *buffers_[b];
+    ASAN_UNPOISON_MEMORY_REGION(buffer.bytes.data(), buffer.bytes.size());
     for (size_t i = 0; i < buffer.bytes.size(); ++i) {
       if (buffer.may_change[i] || buffer.bytes[i] == buffer.before[i]) continue;
       failed(__FILE__, __LINE__,
