@@ -198,7 +198,7 @@ async function closedForm(
     const w = await head.solve(model.damping)
     for (const [name, values] of Object.entries(head.toParameters(w))) await vectors.w.set(name, values)
     const spacing = await placement(model, vectors, goal)(vectors.w)
-    const certificate = await head.certify(head.fromVector(vectors.w))
+    const certificate = await head.certify(head.fromVector(vectors.w), model.damping)
     const { residual, distance, energy, allowance } = certificate
     const metric = goal.shape === 'curvature' ? curvatureDistance(certificate, goal) : distance
     requireGoal(metric, goal)

@@ -73,8 +73,8 @@ export async function solveCold(
       for (const [name, values] of Object.entries(head.toParameters(exact))) await w.set(name, values)
       await served.copyFrom(w)
       await w.copyFrom(served)
-      const { distance } = await head.certify(head.fromVector(w))
-      return { iterations: 0, passes: { float32: 2, float64: 0 }, distance, head }
+      const { distance } = await head.certify(head.fromVector(w), model.damping)
+      return { iterations: 0, passes: { float32: 0, float64: 1 }, distance, head }
     } catch (error) {
       head.dispose()
       throw error

@@ -1,16 +1,10 @@
 // The last linear layer of a network: where it is, the features before it, and its closed form over rows.
 import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
-import { evaluate, type Engine } from '../model/products.js'
+import { runPass, type Engine } from '../model/products.js'
 import { Programs } from '../model/programs.js'
 import { checkSignal, type PassOptions } from '../model/passes.js'
-import {
-  native,
-  type NativeNetwork,
-  type NativeRidge,
-  type NativeRidgeCertificate,
-  type NativeVector,
-} from '../native.js'
+import { native, type NativeRidge, type NativeRidgeCertificate, type NativeVector } from '../native.js'
 import type { NetworkDescription, NodeDescription } from '../network.js'
 
 /** The last linear layer: logits = features W^T + bias. */
@@ -19,7 +13,9 @@ export interface Head {
   /** True where the weight is stored [K, f], false for [f, K]. */
   outputsFirst: boolean
   bias: string | undefined
-  /** The network cut off before the layer: its outputs are the features [N, f]. */
+  /** f, without the constant 1 of a bias. */
+  width: number
+  /** The network with its features put before its logits: [N, f + K]. */
   features: NetworkDescription
 }
 
@@ -35,52 +31,57 @@ export function findHead(network: NetworkDescription): Head {
   const made = new Map<number, NodeDescription>()
   for (const node of network.nodes) for (const id of node.outputs) made.set(id, node)
   const parameters = new Map(network.leaves.flatMap((leaf) => (leaf.kind === 'parameter' ? [[leaf.id, leaf]] : [])))
+  const once = (id: number, what: string): number => {
+    if (network.nodes.filter((node) => node.inputs.includes(id)).length !== 1) refuse(`${what} is used more than once`)
+    return id
+  }
   const behind = (id: number): number => {
     const node = made.get(id)
-    return node?.op === 'Reshape' ? behind(node.inputs[0]) : id
+    return node?.op === 'Reshape' ? behind(once(node.inputs[0], 'the last bias')) : id
   }
   let product = made.get(network.output)
   let bias: string | undefined
   if (product?.op === 'Add') {
-    const at = product.inputs.findIndex((id) => parameters.has(behind(id)))
-    if (at < 0) refuse('the last Add has no bias')
-    bias = parameters.get(behind(product.inputs[at]))?.name
+    const at = product.inputs.findIndex((id) => parameters.has(behind(once(id, 'a part of the last Add'))))
+    const leaf = at < 0 ? refuse('the last Add has no bias') : parameters.get(behind(product.inputs[at]))
+    if (leaf?.shape.reduce((a, b) => a * b, 1) !== network.classes) refuse('the last bias is not one number an output')
+    bias = leaf?.name
     product = made.get(product.inputs[1 - at])
   }
   if (product?.op !== 'MatMul') refuse(`the last layer is ${product?.op ?? 'an input'}`)
   const { transA = false, transB = false, alpha = 1 } = product.attributes
   if (transA || alpha !== 1) refuse('the last MatMul is transposed or scaled')
-  let weightId = product.inputs[1]
+  let weightId = once(product.inputs[1], 'the last weight')
   let outputsFirst = transB
   const turned = made.get(weightId)
   if (turned?.op === 'Transpose') {
-    weightId = turned.inputs[0]
+    weightId = once(turned.inputs[0], 'the last weight')
     outputsFirst = !outputsFirst
   }
   const weight = parameters.get(weightId)
   if (weight === undefined || weight.shape.length !== 2) refuse('the last MatMul has no weight of its own')
-  const uses = network.nodes.filter((node) => node.inputs.includes(weightId)).length
-  if (uses !== 1) refuse('the last weight is used more than once')
   const width = outputsFirst ? weight.shape[1] : weight.shape[0]
-  const features = product.inputs[0]
-  const until = network.nodes.findIndex((node) => node.outputs.includes(features))
-  return {
-    weight: weight.name,
-    outputsFirst,
-    bias,
-    features: { ...network, nodes: network.nodes.slice(0, until + 1), output: features, classes: width },
-  }
+  return { weight: weight.name, outputsFirst, bias, width, features: withFeatures(network, product.inputs[0], width) }
 }
 
-/** What is kept of each row, so that exactly what was added can be subtracted. */
+function withFeatures(network: NetworkDescription, features: number, width: number): NetworkDescription {
+  const both = Math.max(...network.leaves.map(({ id }) => id), ...network.nodes.flatMap(({ outputs }) => outputs)) + 1
+  const joined = { op: 'Concat', inputs: [features, network.output], outputs: [both], attributes: { axis: 1 } }
+  return { ...network, nodes: [...network.nodes, joined], output: both, classes: width + network.classes }
+}
+
+/** What is kept of each row, so that exactly what was added can be subtracted; float64, as certificates are. */
 interface KeptRows {
   /** [n, f] with a constant 1 last where the layer has a bias. */
-  features: Float32Array
+  features: Float64Array
   /** f_core - target, [n, K]. */
   residuals: Float64Array
 }
 
 const block = 4096
+
+/** What a float64 pass may lose of a feature or logit, relative to its size. */
+const unit = 2 ** -46
 
 /** The closed form of a head over the rows of a dataset, from which rows can be taken out. */
 export class HeadRows {
@@ -100,7 +101,7 @@ export class HeadRows {
     this.width = rows === 0 ? 0 : kept.features.length / rows
   }
 
-  /** One pass for the features and one for the core's logits. */
+  /** One pass, in float64. */
   static async of(
     engine: Engine,
     head: Head,
@@ -108,19 +109,9 @@ export class HeadRows {
     targetScale: number,
     options: PassOptions,
   ): Promise<HeadRows> {
-    const [features, logits] = await Promise.all([
-      featuresOf(engine, head, data, options),
-      evaluate(engine, data, { ...options }),
-    ])
     const k = engine.classes
-    const labels = data.labels
-    const residuals = Float64Array.from(logits)
-    labels.forEach((label, i) => {
-      residuals[i * k + label] -= targetScale
-    })
-    const kept = { features, residuals }
-    const width = features.length / data.size
-    const ridge = new (native().Ridge)(width, k, engine.network.device)
+    const kept = await keptRows(engine, head, data, targetScale, options)
+    const ridge = new (native().Ridge)(kept.features.length / data.size, k, engine.network.device)
     const made = new HeadRows(head, ridge, kept, data.size, k)
     try {
       await made.#each((rows, phi, r0) => ridge.add(rows, phi, r0), options)
@@ -136,7 +127,7 @@ export class HeadRows {
     const gone = new Set(positions)
     const pick = (keep: boolean): KeptRows => {
       const chosen = Array.from({ length: this.rows }, (_, i) => i).filter((i) => gone.has(i) !== keep)
-      const features = new Float32Array(chosen.length * this.width)
+      const features = new Float64Array(chosen.length * this.width)
       const residuals = new Float64Array(chosen.length * this.#classes)
       chosen.forEach((from, to) => {
         features.set(this.#kept.features.subarray(from * this.width, (from + 1) * this.width), to * this.width)
@@ -163,9 +154,25 @@ export class HeadRows {
     return this.#ridge.solve(damping)
   }
 
-  /** Bounds for W; after solve. */
-  certify(w: Float64Array): Promise<NativeRidgeCertificate> {
-    return this.#ridge.certify(w)
+  /**
+   * Bounds for W; after solve. What rounding may have changed in features and logits changes the gradient by at most
+   * 2^-46 j (|r0| + j |W|), j and |r0| root mean squares over the rows.
+   */
+  async certify(w: Float64Array, damping: number): Promise<NativeRidgeCertificate> {
+    const { residual, distance, energy, allowance, covarianceNats } = await this.#ridge.certify(w)
+    const j = this.#rootMeanSquare(this.#kept.features)
+    const e = unit * j * (2 * this.#rootMeanSquare(this.#kept.residuals) + j * Math.sqrt(sumOfSquares(w)))
+    return {
+      residual,
+      distance: distance + e / damping,
+      energy: (Math.sqrt(energy) + e / Math.sqrt(damping)) ** 2,
+      allowance: allowance + e,
+      covarianceNats,
+    }
+  }
+
+  #rootMeanSquare(values: Float64Array): number {
+    return Math.sqrt(sumOfSquares(values) / this.rows)
   }
 
   /** Noise of covariance scale^2 H^-1; after solve. */
@@ -205,7 +212,7 @@ export class HeadRows {
   }
 
   async #each(
-    step: (rows: number, features: Float32Array, residuals: Float64Array) => Promise<void>,
+    step: (rows: number, features: Float64Array, residuals: Float64Array) => Promise<void>,
     options: PassOptions,
   ): Promise<void> {
     const { features, residuals } = this.#kept
@@ -221,29 +228,50 @@ export class HeadRows {
   }
 }
 
-/** Features [n, f] of every row, with a constant 1 last where the layer has a bias. */
-async function featuresOf(engine: Engine, head: Head, data: Dataset, options: PassOptions): Promise<Float32Array> {
-  const network: NativeNetwork = new (native().Network)(head.features, engine.network.device)
+function sumOfSquares(values: Float64Array): number {
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += values[i] * values[i]
+  return sum
+}
+
+/** Features of every row, with a constant 1 last where the layer has a bias, and logits less targets. */
+async function keptRows(
+  engine: Engine,
+  head: Head,
+  data: Dataset,
+  targetScale: number,
+  options: PassOptions,
+): Promise<KeptRows> {
+  const network = new (native().Network)(head.features, engine.network.device)
   const programs = new Programs(network)
+  const k = engine.classes
+  const f = head.width
+  const width = head.bias === undefined ? f : f + 1
+  const features = new Float64Array(data.size * width).fill(1)
+  const residuals = new Float64Array(data.size * k)
   try {
-    const cut: Engine = {
-      network,
-      programs,
-      inputShape: engine.inputShape,
-      classes: head.features.classes,
-      weights: (dtype) => engine.weights(dtype),
-    }
-    const f = cut.classes
-    const plain = (await evaluate(cut, data, options)) as Float32Array
-    if (head.bias === undefined) return plain
-    const wide = new Float32Array(data.size * (f + 1))
-    for (let i = 0; i < data.size; i++) {
-      wide.set(plain.subarray(i * f, (i + 1) * f), i * (f + 1))
-      wide[i * (f + 1) + f] = 1
-    }
-    return wide
+    const classes = head.features.classes
+    await runPass({ ...engine, network, programs, classes } satisfies Engine, {
+      phase: 'features',
+      program: { quantity: 'evaluate', dtype: 'float64' },
+      data,
+      options,
+      needLabels: false,
+      inputs: () => ({}),
+      collect: ([both], { rows, start }) => {
+        for (let i = 0; i < rows; i++) {
+          const row = both.subarray(i * (f + k), (i + 1) * (f + k))
+          features.set(row.subarray(0, f), (start + i) * width)
+          residuals.set(row.subarray(f), (start + i) * k)
+        }
+      },
+    })
   } finally {
     programs.dispose()
     network.dispose()
   }
+  data.labels.forEach((label, i) => {
+    residuals[i * k + label] -= targetScale
+  })
+  return { features, residuals }
 }
