@@ -11,7 +11,8 @@ function reduction(reduce: Reduction): Lowering {
     const x = s.input(0)
     const rank = s.rank(0)
     const given = s.optionalInts(1, 'axes') ?? s.attributes.ints('axes') ?? []
-    if (given.length === 0 && s.attributes.int('noop_with_empty_axes', 0) !== 0) return x
+    // Nothing is summed then; squares and roots around the sum stay, as onnxruntime has it.
+    if (given.length === 0 && s.attributes.int('noop_with_empty_axes', 0) !== 0) return reduce(s, x, [])
     const axes = given.length > 0 ? s.axes(given, rank) : Array.from({ length: rank }, (_, i) => i)
     const kept = reduce(s, x, axes)
     if (s.attributes.int('keepdims', 1) !== 0) return kept

@@ -3,7 +3,10 @@ import type { Dimension } from '../../network.js'
 import { product } from '../../networks/dims.js'
 import { dimsOf, type Sequence, type Tensor } from '../emitter.js'
 import { knownFloat, knownInts, linears, type Linear } from '../known.js'
+import { foldBinary } from '../folding.js'
+import { TensorProto_DataType as DataType } from '../onnx_pb.js'
 import { lowering, type NodeScope } from '../scope.js'
+import type { Known } from '../tensors.js'
 
 /** The part of one axis: length positions from start by step. */
 interface Part {
@@ -244,17 +247,21 @@ const nonZero = lowering(1, 1, (s) => {
   return knownInts(rows, [x.shape.length, hits.length])
 })
 
-/** The upper or lower triangle of a known tensor's matrices. */
+/** The upper or lower triangle of matrices: a product with 0 and 1. */
 const trilu = lowering(1, 2, (s) => {
-  const x = s.known(0, 'the operand')
+  const dims = dimsOf(s.input(0))
+  const [rows, columns] = dims.slice(-2)
+  if (columns === undefined || rows < 0 || columns < 0) return s.shapeError('expected matrices of known sizes')
   const offset = s.optional(1) ? s.number(1, 'k') : 0
   const upper = s.attributes.int('upper', 1) !== 0
-  const [rows, columns] = [x.shape.at(-2) ?? s.malformed('expected matrices'), x.shape.at(-1)!]
-  const data = Float64Array.from(x.data, (v, i) => {
-    const distance = (i % columns) - (Math.floor(i / columns) % rows) - offset
-    return (upper ? distance >= 0 : distance <= 0) ? v : 0
+  s.emit.budget.take(8 * rows * columns, 'Trilu')
+  const data = Float64Array.from({ length: rows * columns }, (_, i) => {
+    const distance = (i % columns) - Math.floor(i / columns) - offset
+    return Number(upper ? distance >= 0 : distance <= 0)
   })
-  return { kind: 'known', type: x.type, shape: x.shape, data }
+  const triangle: Known = { kind: 'known', type: DataType.FLOAT, shape: [rows, columns], data }
+  const x = s.input(0)
+  return x.kind === 'known' ? foldBinary('Mul', x, triangle, s.emit.budget) : s.emit.mul(x, triangle)
 })
 
 export const slicing = {
