@@ -16,5 +16,5 @@ export async function fit(
 ): Promise<FitReport | TangentFitReport> {
   if (model instanceof TangentModel) return fitTangent(model, data, options as TangentFitOptions)
   if (!(model instanceof Model)) throw invalid('model', 'a Model or a TangentModel', model)
-  return fitModel(model, data, options as FitOptions)
+  return fitModel(model, data, options)
 }

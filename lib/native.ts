@@ -316,11 +316,26 @@ function loadHints(message: string): string[] {
   return [`This is ${here}. Build it again: npm rebuild palimpsest`]
 }
 
+/**
+ * Runs `load` with OpenMP's threads told to sleep while they wait, which libgomp reads once, when it is loaded: threads
+ * that spin keep the event loop's thread, and other processes, from their cores. Who sets a policy keeps it.
+ */
+function withSleepingThreads<T>(load: () => T): T {
+  const set = process.env.OMP_WAIT_POLICY !== undefined || process.env.GOMP_SPINCOUNT !== undefined
+  if (set) return load()
+  process.env.OMP_WAIT_POLICY = 'passive'
+  try {
+    return load()
+  } finally {
+    delete process.env.OMP_WAIT_POLICY
+  }
+}
+
 function load(): Native {
   const require = createRequire(import.meta.url)
   let addon: Native
   try {
-    addon = require(addonPath) as Native
+    addon = withSleepingThreads(() => require(addonPath) as Native)
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause)
     const lines = [`the native addon could not be loaded: ${message.split('\n')[0]}`, ...loadHints(message)]

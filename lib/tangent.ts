@@ -282,7 +282,7 @@ function chooseParameters(core: Model, layers: TangentOptions['layers'], head: H
   if (!Array.isArray(layers) || layers.length === 0 || !layers.every(is.string)) {
     throw invalid('layers', "'all', 'head' or a list of parameter names", layers)
   }
-  const unknown = layers.find((name) => !names.includes(name as string))
+  const unknown = layers.find((name) => !names.includes(name))
   if (unknown !== undefined)
     throw invalid('layers', `names of parameters (${names.slice(0, 8).join(', ')}, ...)`, unknown)
   if (new Set(layers).size !== layers.length) throw invalid('layers', 'each name once', layers)

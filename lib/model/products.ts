@@ -125,7 +125,7 @@ export async function rowsPass(
   const whole = Array.from({ length: outputs }, () => new ArrayType(rows * width))
   await runPass(engine, {
     ...pass,
-    collect: (parts, slice) => whole.forEach((to, i) => to.set(parts[i] as never, slice.start * width)),
+    collect: (parts, slice) => whole.forEach((to, i) => to.set(parts[i], slice.start * width)),
   })
   return whole
 }

@@ -46,9 +46,9 @@ struct GatherSpec {
   std::span<const float> scale, shift;          // per channel, or one value for all
 };
 struct GatherRow {
-  int64_t index = 0;        // row of the store
-  int32_t dy = 0, dx = 0;   // crop offset in the padded image; pad, pad is the centre
-  bool flip = false;        // left to right
+  int64_t index = 0;       // row of the store
+  int32_t dy = 0, dx = 0;  // crop offset in the padded image; pad, pad is the centre
+  bool flip = false;       // left to right
 };
 
 class Backend {
@@ -92,8 +92,10 @@ class Backend {
 
   // Convolution and its two adjoints. Activations dense channels-last, weights dense row-major.
   virtual void conv(const ConvShape& shape, const Tensor& x, const Tensor& w, const Tensor& y) = 0;
-  virtual void conv_input_gradient(const ConvShape& shape, const Tensor& w, const Tensor& y_bar, const Tensor& x_bar) = 0;
-  virtual void conv_weight_gradient(const ConvShape& shape, const Tensor& x, const Tensor& y_bar, const Tensor& w_bar) = 0;
+  virtual void conv_input_gradient(const ConvShape& shape, const Tensor& w, const Tensor& y_bar,
+                                   const Tensor& x_bar) = 0;
+  virtual void conv_weight_gradient(const ConvShape& shape, const Tensor& x, const Tensor& y_bar,
+                                    const Tensor& w_bar) = 0;
 
   // Per-example squares: s[o, i, ..] = sum_n (sum_p patches(x)[n, p, i..] y_bar[n, p, o])^2, written whole.
   virtual void conv_grad_squares(const ConvShape& shape, const Tensor& x, const Tensor& y_bar, const Tensor& s) = 0;
@@ -114,9 +116,9 @@ class Backend {
   virtual void batch_norm_statistics(const Tensor& x, double epsilon, const Tensor& mean, const Tensor& rstd) = 0;
 
   // Parameter-space vectors: dense f32 or f64; sums accumulate in float64 in a fixed order.
-  virtual double dot(const Tensor& x, const Tensor& y) = 0;                         // f32 and f64 may mix
-  virtual void axpy(double alpha, const Tensor& x, const Tensor& y) = 0;            // y += alpha x, types may mix
-  virtual void scale(double alpha, const Tensor& y) = 0;                            // y *= alpha
+  virtual double dot(const Tensor& x, const Tensor& y) = 0;               // f32 and f64 may mix
+  virtual void axpy(double alpha, const Tensor& x, const Tensor& y) = 0;  // y += alpha x, types may mix
+  virtual void scale(double alpha, const Tensor& y) = 0;                  // y *= alpha
   virtual void sgd_step(const SgdStep& step, const Tensor& gradient, const Tensor& velocity, const Tensor& w) = 0;
 
   // Rows of a dataset into a batch y [N, C, H, W] or [N, D] of any strides (f32 or f64). store: row-major rows.

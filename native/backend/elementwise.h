@@ -18,9 +18,9 @@ enum class Unary : uint8_t {
   sigmoid,       // 1 / (1 + e^-x)
   hard_sigmoid,  // max(0, min(1, alpha x + beta))
   tanh,
-  gelu,       // x Phi(x)
-  gelu_tanh,  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-  silu,       // x sigmoid(x)
+  gelu,        // x Phi(x)
+  gelu_tanh,   // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+  silu,        // x sigmoid(x)
   hard_swish,  // x max(0, min(1, x/6 + 1/2))
   mish,        // x tanh(softplus(x))
   softplus,    // log(1 + e^x)

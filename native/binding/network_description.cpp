@@ -123,11 +123,14 @@ namespace {
 
 Napi::Array number_array(Napi::Env env, const Dims& numbers) {
   const Napi::Array list = Napi::Array::New(env, numbers.size());
-  for (size_t i = 0; i < numbers.size(); ++i) list.Set(static_cast<uint32_t>(i), Napi::Number::New(env, static_cast<double>(numbers[i])));
+  for (size_t i = 0; i < numbers.size(); ++i)
+    list.Set(static_cast<uint32_t>(i), Napi::Number::New(env, static_cast<double>(numbers[i])));
   return list;
 }
 
-Napi::Array id_array(Napi::Env env, const std::vector<int32_t>& ids) { return number_array(env, Dims(ids.begin(), ids.end())); }
+Napi::Array id_array(Napi::Env env, const std::vector<int32_t>& ids) {
+  return number_array(env, Dims(ids.begin(), ids.end()));
+}
 
 // Attributes that differ from a node's defaults.
 Napi::Object write_attributes(Napi::Env env, const Attributes& given) {

@@ -8,7 +8,8 @@ namespace palimpsest {
 ParameterLayout::ParameterLayout(std::vector<std::pair<std::string, Dims>> parameters) {
   constexpr int64_t alignment = 16;
   for (auto& [name, dims] : parameters) {
-    if (find(name) >= 0) throw Error(ErrorCode::model_format, "expected distinct parameter names, got '" + name + "' twice");
+    if (find(name) >= 0)
+      throw Error(ErrorCode::model_format, "expected distinct parameter names, got '" + name + "' twice");
     const int64_t size = element_count(dims);
     entries_.push_back({name, dims, length_, size});
     count_ += size;

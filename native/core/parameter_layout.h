@@ -21,9 +21,9 @@ class ParameterLayout {
   explicit ParameterLayout(std::vector<std::pair<std::string, Dims>> parameters);
 
   const std::vector<ParameterEntry>& entries() const { return entries_; }
-  int64_t length() const { return length_; }        // of the flat buffer, padding included
+  int64_t length() const { return length_; }          // of the flat buffer, padding included
   int64_t parameter_count() const { return count_; }  // padding excluded
-  int find(const std::string& name) const;          // -1 where there is none
+  int find(const std::string& name) const;            // -1 where there is none
 
  private:
   std::vector<ParameterEntry> entries_;

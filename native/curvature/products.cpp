@@ -15,7 +15,8 @@ class ProductBuilder {
       : network_(network), options_(options), made_(network.instantiate({options.batch, options.training})) {
     const auto& entries = network.layout().entries();
     if (!options.parameters.empty() && options.parameters.size() != entries.size()) {
-      throw Error(ErrorCode::invalid_argument, "expected a choice for each of " + std::to_string(entries.size()) + " parameters");
+      throw Error(ErrorCode::invalid_argument,
+                  "expected a choice for each of " + std::to_string(entries.size()) + " parameters");
     }
     for (size_t i = 0; i < entries.size(); ++i) {
       const bool wanted = options.parameters.empty() || options.parameters[i];
@@ -148,7 +149,8 @@ class ProductBuilder {
 
   // Forward over reverse: the linearised gradient graph. Parameters that are not chosen stay fixed.
   void hessian_product() {
-    if (options_.training) throw Error(ErrorCode::unsupported, "Hessian products need batch normalisation in evaluation mode");
+    if (options_.training)
+      throw Error(ErrorCode::unsupported, "Hessian products need batch normalisation in evaluation mode");
     const std::vector<ValueId> bars = gradients(loss_cotangent(made_.logits));
     const std::vector<ValueId> moved = tangents();
     std::vector<ValueId> products;
@@ -166,8 +168,10 @@ class ProductBuilder {
   }
 
   void gradient_squares(ValueId cotangent) {
-    if (options_.training) throw Error(ErrorCode::unsupported, "per-example quantities need batch normalisation in evaluation mode");
-    if (options_.batch < 2) throw Error(ErrorCode::invalid_argument, "expected a batch of 2 or more for per-example squares");
+    if (options_.training)
+      throw Error(ErrorCode::unsupported, "per-example quantities need batch normalisation in evaluation mode");
+    if (options_.batch < 2)
+      throw Error(ErrorCode::invalid_argument, "expected a batch of 2 or more for per-example squares");
     const std::vector<ValueId> squares = square_gradients(graph(), made_.logits, cotangent, wanted_);
     for (size_t i = 0; i < squares.size(); ++i) {
       if (wanted_[i] != none && squares[i] == none) {

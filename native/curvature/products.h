@@ -8,23 +8,24 @@
 namespace palimpsest {
 
 enum class Quantity : uint8_t {
-  evaluate,           // rows: logits [B, K]
-  jvp,                // rows: J v [B, K]                                   reads tangents
-  evaluate_jvp,       // rows: logits, J v                                   reads tangents
-  vjp,                // sums: J^T u                                         reads the cotangent input
-  loss,               // rows: logits, per-example loss times weight [B, 1]  reads target, weight
-  gradient,           // sums: J^T (weight loss'(f)); rows: as loss
-  ggn_product,        // sums: J^T (weight H_loss) J v                       reads tangents, weight (target too)
-  hessian_product,    // sums: d/dt gradient(p + t v)                        reads tangents, target, weight
-  gradient_squares,   // sums: sum_b (J_b^T u_b)^2, u the cotangent input: per-example squares (quick rule, else refused)
-  fisher_empirical,   // sums: sum_b (weight_b J_b^T (p_b - target_b))^2     reads target (one-hot), weight
-  fisher_class,       // the same times p_b . target_b: one class's share of the exact Fisher diagonal
-  linear_gradient,    // sums: J^T (weight (f + J v - target)), rows: f + J v, residual [B, K]: the tangent model's gradient
+  evaluate,          // rows: logits [B, K]
+  jvp,               // rows: J v [B, K]                                   reads tangents
+  evaluate_jvp,      // rows: logits, J v                                   reads tangents
+  vjp,               // sums: J^T u                                         reads the cotangent input
+  loss,              // rows: logits, per-example loss times weight [B, 1]  reads target, weight
+  gradient,          // sums: J^T (weight loss'(f)); rows: as loss
+  ggn_product,       // sums: J^T (weight H_loss) J v                       reads tangents, weight (target too)
+  hessian_product,   // sums: d/dt gradient(p + t v)                        reads tangents, target, weight
+  gradient_squares,  // sums: sum_b (J_b^T u_b)^2, u the cotangent input: per-example squares (quick rule, else refused)
+  fisher_empirical,  // sums: sum_b (weight_b J_b^T (p_b - target_b))^2     reads target (one-hot), weight
+  fisher_class,      // the same times p_b . target_b: one class's share of the exact Fisher diagonal
+  linear_gradient,   // sums: J^T (weight (f + J v - target)), rows: f + J v, residual [B, K]: the tangent model's
+                     // gradient
 };
 
 enum class Loss : uint8_t {
-  cross_entropy,   // -sum_k target_k log softmax(f)_k
-  squared_error,   // 1/2 |f - target|^2
+  cross_entropy,  // -sum_k target_k log softmax(f)_k
+  squared_error,  // 1/2 |f - target|^2
 };
 
 struct ProductOptions {

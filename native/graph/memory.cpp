@@ -65,7 +65,8 @@ void assign_memory(Plan& plan, bool holdable) {
     plan.arena_bytes = std::max(plan.arena_bytes, offset + bytes);
     placed.insert(std::upper_bound(placed.begin(), placed.end(), root,
                                    [&](int32_t a, int32_t b) {
-                                     return plan.buffers[static_cast<size_t>(a)].offset < plan.buffers[static_cast<size_t>(b)].offset;
+                                     return plan.buffers[static_cast<size_t>(a)].offset <
+                                            plan.buffers[static_cast<size_t>(b)].offset;
                                    }),
                   root);
   }

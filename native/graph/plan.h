@@ -16,21 +16,21 @@ struct Buffer {
   Dims dims;
   Layout layout = Layout::row_major;
   Storage storage = Storage::arena;
-  int32_t index = 0;       // which input, parameter, constant
-  int32_t root = -1;       // the buffer whose memory this one shares; itself if none
-  int64_t offset = 0;      // arena: bytes, decided for roots
+  int32_t index = 0;   // which input, parameter, constant
+  int32_t root = -1;   // the buffer whose memory this one shares; itself if none
+  int64_t offset = 0;  // arena: bytes, decided for roots
   int64_t bytes = 0;
   int32_t first = -1, last = -1;  // steps that write it first and read it last (roots)
-  bool tangent = false;    // roots: written by a step that depends on tangents
-  int32_t output = -1;     // roots: the graph output that may be written in place of the arena
+  bool tangent = false;           // roots: written by a step that depends on tangents
+  int32_t output = -1;            // roots: the graph output that may be written in place of the arena
 };
 
 struct Step {
-  int32_t node = -1;            // the node, for cost and for its rule; -1 for reorders
-  bool elementwise = false;     // runs `program`
+  int32_t node = -1;         // the node, for cost and for its rule; -1 for reorders
+  bool elementwise = false;  // runs `program`
   bool tangent = false;
   ElementwiseProgram program;
-  std::vector<int32_t> inputs, outputs;  // buffers
+  std::vector<int32_t> inputs, outputs;               // buffers
   std::vector<Tensor> input_tensors, output_tensors;  // strides decided; data is patched when a run starts
 };
 

@@ -37,8 +37,13 @@ ParameterLayout constant_layout(const Network& network) {
 
 struct Program::State {
   State(ProgramDescription d, const Network& n, std::shared_ptr<Backend> b, DType type)
-      : description(std::move(d)), network(n), backend(std::move(b)), dtype(type), plan(make_plan(description, dtype)),
-        constants_at(constant_layout(network)), arena(backend, static_cast<size_t>(plan.arena_bytes)),
+      : description(std::move(d)),
+        network(n),
+        backend(std::move(b)),
+        dtype(type),
+        plan(make_plan(description, dtype)),
+        constants_at(constant_layout(network)),
+        arena(backend, static_cast<size_t>(plan.arena_bytes)),
         constants(backend, static_cast<size_t>(constants_at.length()) * size_of(dtype)),
         base(plan.buffers.size(), nullptr) {
     load_constants();
@@ -79,13 +84,15 @@ struct Program::State {
     switch (buffer.storage) {
       case Storage::input: {
         const void* data = bindings.inputs[buffer.index];
-        if (data == nullptr) throw Error(ErrorCode::internal, "expected input " + std::to_string(buffer.index) + " for this program");
+        if (data == nullptr)
+          throw Error(ErrorCode::internal, "expected input " + std::to_string(buffer.index) + " for this program");
         return static_cast<char*>(const_cast<void*>(data));
       }
       case Storage::parameter: return parameter_at(bindings.parameters, buffer.index);
       case Storage::tangent: return parameter_at(bindings.tangents, buffer.index);
       case Storage::constant:
-        return constants.data() + static_cast<size_t>(constants_at.entries()[static_cast<size_t>(buffer.index)].offset) * size_of(dtype);
+        return constants.data() +
+               static_cast<size_t>(constants_at.entries()[static_cast<size_t>(buffer.index)].offset) * size_of(dtype);
       default: break;
     }
     char* direct = buffer.output >= 0 ? destination(bindings, static_cast<size_t>(buffer.output)) : nullptr;
@@ -113,7 +120,9 @@ struct Program::State {
     }
   }
 
-  char* data_of(int32_t buffer) const { return base[static_cast<size_t>(plan.buffers[static_cast<size_t>(buffer)].root)]; }
+  char* data_of(int32_t buffer) const {
+    return base[static_cast<size_t>(plan.buffers[static_cast<size_t>(buffer)].root)];
+  }
 
   void execute(Part part) {
     for (Step& step : plan.steps) {
@@ -201,7 +210,8 @@ int Program::step_count() const { return static_cast<int>(state_->plan.steps.siz
 
 size_t planned_bytes(const ProgramDescription& description, const Network& network, DType dtype) {
   const Plan plan = make_plan(description, dtype);
-  return static_cast<size_t>(plan.arena_bytes) + static_cast<size_t>(constant_layout(network).length()) * size_of(dtype);
+  return static_cast<size_t>(plan.arena_bytes) +
+         static_cast<size_t>(constant_layout(network).length()) * size_of(dtype);
 }
 
 }  // namespace palimpsest

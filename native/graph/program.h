@@ -25,10 +25,10 @@ struct ProgramDescription {
 // Buffers of one run, all on the backend's device, dense row-major, in the program's type unless said.
 struct Bindings {
   const void* inputs[input_slots] = {};
-  const void* parameters = nullptr;          // flat, by the layout
-  const void* tangents = nullptr;            // flat, by the layout
-  std::vector<void*> rows;                   // plain outputs, written whole
-  void* sums = nullptr;                      // flat: entries of parameter outputs are added to (accumulate) or overwritten
+  const void* parameters = nullptr;  // flat, by the layout
+  const void* tangents = nullptr;    // flat, by the layout
+  std::vector<void*> rows;           // plain outputs, written whole
+  void* sums = nullptr;              // flat: entries of parameter outputs are added to (accumulate) or overwritten
   bool accumulate = false;
 };
 
@@ -48,7 +48,7 @@ class Program {
 
   DType dtype() const;
   int64_t batch() const;
-  size_t arena_bytes() const;   // planned before anything is allocated
+  size_t arena_bytes() const;  // planned before anything is allocated
   size_t constant_bytes() const;
   double flops() const;
   double bytes() const;

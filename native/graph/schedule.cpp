@@ -49,7 +49,10 @@ std::vector<int32_t> depth_order(const Graph& graph, const std::vector<char>& li
 class Fusion {
  public:
   Fusion(const Graph& graph, const std::vector<int32_t>& order, const std::vector<char>& tangent)
-      : graph_(graph), order_(order), tangent_(tangent), place_(static_cast<size_t>(graph.node_count()), never),
+      : graph_(graph),
+        order_(order),
+        tangent_(tangent),
+        place_(static_cast<size_t>(graph.node_count()), never),
         group_(static_cast<size_t>(graph.node_count()), -1),
         readers_(static_cast<size_t>(graph.value_count())) {
     for (size_t i = 0; i < order.size(); ++i) {
@@ -94,7 +97,8 @@ class Fusion {
         const int32_t own = group_[static_cast<size_t>(reader)];
         if (own == from || own == to) continue;
         // A reader in a group runs where that group's last node stands.
-        const int32_t runs = own < 0 ? place_[static_cast<size_t>(reader)] : last_place(groups_[static_cast<size_t>(own)]);
+        const int32_t runs =
+            own < 0 ? place_[static_cast<size_t>(reader)] : last_place(groups_[static_cast<size_t>(own)]);
         if (runs <= place) return false;
       }
     }
@@ -114,9 +118,8 @@ class Fusion {
       target.push_back(node);
     }
     groups_[static_cast<size_t>(from)].clear();
-    std::sort(target.begin(), target.end(), [&](int32_t a, int32_t b) {
-      return place_[static_cast<size_t>(a)] < place_[static_cast<size_t>(b)];
-    });
+    std::sort(target.begin(), target.end(),
+              [&](int32_t a, int32_t b) { return place_[static_cast<size_t>(a)] < place_[static_cast<size_t>(b)]; });
   }
 
   std::vector<Pass> passes() const {
@@ -138,7 +141,8 @@ class Fusion {
 };
 
 std::vector<char> tangent_nodes(const Graph& graph) {
-  std::vector<char> values(static_cast<size_t>(graph.value_count()), 0), nodes(static_cast<size_t>(graph.node_count()), 0);
+  std::vector<char> values(static_cast<size_t>(graph.value_count()), 0),
+      nodes(static_cast<size_t>(graph.node_count()), 0);
   for (ValueId id = 0; id < graph.value_count(); ++id) {
     values[static_cast<size_t>(id)] = graph.value(id).source == Source::tangent;
   }

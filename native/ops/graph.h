@@ -20,17 +20,17 @@ constexpr ValueId none = -1;  // an absent input, tangent or cotangent; an absen
 struct Attributes {
   Dims kernel, strides, pads, dilations;  // spatial, two axes; pads = top, left, bottom, right; empty: 1 and 0
   int64_t group = 1;
-  Dims dims;            // Reshape, Expand, Unslice, adjoints: the result's dimensions
-  Dims axes;            // ReduceSum
-  Dims perm;            // Transpose
-  Dims starts, steps;   // Slice, Unslice: one entry per axis
-  Dims indices;         // Gather, ScatterAdd
-  int64_t axis = 0;     // Softmax, Concat, Gather, ReduceMax, TakeAlongAxis
-  int64_t order = 0;    // unary rows: which derivative; with order >= 1 there is a second input that multiplies
+  Dims dims;           // Reshape, Expand, Unslice, adjoints: the result's dimensions
+  Dims axes;           // ReduceSum
+  Dims perm;           // Transpose
+  Dims starts, steps;  // Slice, Unslice: one entry per axis
+  Dims indices;        // Gather, ScatterAdd
+  int64_t axis = 0;    // Softmax, Concat, Gather, ReduceMax, TakeAlongAxis
+  int64_t order = 0;   // unary rows: which derivative; with order >= 1 there is a second input that multiplies
   bool trans_a = false, trans_b = false;  // MatMul
   bool count_pads = false;                // AveragePool
-  double alpha = 1, beta = 0;             // unary parameters; ReduceSum, MatMul: a factor (alpha); ConstantOfShape: alpha
-  double epsilon = 1e-5;                  // normalisations
+  double alpha = 1, beta = 0;  // unary parameters; ReduceSum, MatMul: a factor (alpha); ConstantOfShape: alpha
+  double epsilon = 1e-5;       // normalisations
 
   friend bool operator==(const Attributes&, const Attributes&) = default;
 };
@@ -45,9 +45,9 @@ enum class Source : uint8_t {
 
 // The batch-sized inputs that a graph may read.
 enum InputSlot : int32_t {
-  input_x = 0,       // [B, ...input shape]
-  input_target = 1,  // [B, K] one-hot or scaled targets
-  input_weight = 2,  // [B, 1] weight of each row: 1/n, 0 in the padded tail
+  input_x = 0,          // [B, ...input shape]
+  input_target = 1,     // [B, K] one-hot or scaled targets
+  input_weight = 2,     // [B, 1] weight of each row: 1/n, 0 in the padded tail
   input_cotangent = 3,  // [B, K]
   input_slots = 4,
 };
@@ -105,11 +105,11 @@ class Graph {
   ValueId sibling(ValueId id, int output) const { return node(value(id).node).outputs[static_cast<size_t>(output)]; }
 
   // Compositions that rules use often; absent operands are zero.
-  ValueId add(ValueId a, ValueId b);                          // none + b = b
-  ValueId mul(ValueId a, ValueId b);                          // none * b = none
-  ValueId scale(ValueId a, double factor);                    // factor * a
-  ValueId sum_to(ValueId a, const Dims& dims);                // adjoint of broadcasting from dims
-  ValueId expand(ValueId a, const Dims& dims);                // broadcast a to dims
+  ValueId add(ValueId a, ValueId b);            // none + b = b
+  ValueId mul(ValueId a, ValueId b);            // none * b = none
+  ValueId scale(ValueId a, double factor);      // factor * a
+  ValueId sum_to(ValueId a, const Dims& dims);  // adjoint of broadcasting from dims
+  ValueId expand(ValueId a, const Dims& dims);  // broadcast a to dims
   ValueId reshape(ValueId a, const Dims& dims);
   ValueId transpose(ValueId a, const Dims& perm);
 

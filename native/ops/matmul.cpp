@@ -105,7 +105,8 @@ ValueId product(Graph& graph, ValueId a, ValueId b, bool trans_a, bool trans_b, 
 // [.., M, N] as [rows, N]
 ValueId as_rows(Graph& graph, ValueId x) {
   const Dims dims = graph.dims(x);
-  return dims.size() == 2 ? x : graph.reshape(x, {element_count(dims) / std::max<int64_t>(dims.back(), 1), dims.back()});
+  return dims.size() == 2 ? x
+                          : graph.reshape(x, {element_count(dims) / std::max<int64_t>(dims.back(), 1), dims.back()});
 }
 
 }  // namespace
@@ -118,14 +119,17 @@ void vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const bool> wa
   if (db.size() == 2 && da.size() > 2 && !ta) {  // rows of one matrix: no partial sums over the leading axes
     const ValueId rows = as_rows(graph, a), bars = as_rows(graph, y_bar);
     if (wanted[0]) x_bar[0] = graph.reshape(product(graph, bars, b, false, !tb, alpha), da);
-    if (wanted[1]) x_bar[1] = tb ? product(graph, bars, rows, true, false, alpha) : product(graph, rows, bars, true, false, alpha);
+    if (wanted[1])
+      x_bar[1] = tb ? product(graph, bars, rows, true, false, alpha) : product(graph, rows, bars, true, false, alpha);
     return;
   }
   if (wanted[0]) {
-    x_bar[0] = graph.sum_to(ta ? product(graph, b, y_bar, tb, true, alpha) : product(graph, y_bar, b, false, !tb, alpha), da);
+    x_bar[0] =
+        graph.sum_to(ta ? product(graph, b, y_bar, tb, true, alpha) : product(graph, y_bar, b, false, !tb, alpha), da);
   }
   if (wanted[1]) {
-    x_bar[1] = graph.sum_to(tb ? product(graph, y_bar, a, true, ta, alpha) : product(graph, a, y_bar, !ta, false, alpha), db);
+    x_bar[1] =
+        graph.sum_to(tb ? product(graph, y_bar, a, true, ta, alpha) : product(graph, a, y_bar, !ta, false, alpha), db);
   }
 }
 

@@ -35,7 +35,7 @@ void add_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<Valu
 void mul_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
 void div_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
 void where_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
-ValueId squares(Graph&, const Node&, ValueId, int);          // Add, Sub, Mul, Div: a broadcast parameter
+ValueId squares(Graph&, const Node&, ValueId, int);              // Add, Sub, Mul, Div: a broadcast parameter
 ValueId mul_squares_through(Graph&, const Node&, ValueId, int);  // parameter times a constant of its own
 ValueId div_squares_through(Graph&, const Node&, ValueId, int);
 }  // namespace arithmetic

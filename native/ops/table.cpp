@@ -21,6 +21,7 @@ constexpr auto row_major = LayoutRule::row_major;
 constexpr auto channels_last = LayoutRule::channels_last;
 constexpr auto alias = LayoutRule::alias;
 
+// clang-format off
 // A unary row: everything follows from the function.
 #define UNARY(name)                                                                                              \
   Row{Op::name, #name, elementwise, 1, 2, 1, strided, 0, 0, unary::shape, same_batch, nullptr, unary::instruction, \
@@ -141,6 +142,7 @@ constexpr Row rows[] = {
 };
 
 #undef UNARY
+// clang-format on
 
 constexpr bool complete(const Row& row, size_t position) {
   const bool in_order = static_cast<size_t>(row.op) == position;
@@ -190,7 +192,8 @@ ValueId elementwise_jvp(Graph& graph, const Node& node, std::span<const ValueId>
   return y_dot;
 }
 
-void elementwise_vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const bool> wanted, std::span<ValueId> x_bar) {
+void elementwise_vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const bool> wanted,
+                     std::span<ValueId> x_bar) {
   const ValueId x = node.inputs[0];
   const bool flat = node.attributes.order > 0 && unary::is_piecewise_linear(node.op);
   if (wanted[0] && !flat) {

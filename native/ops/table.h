@@ -31,12 +31,14 @@ struct Cost {
 };
 
 using ShapeRule = void (*)(const Graph&, const Node&, std::vector<Value>& outputs);  // sets dims (and is_index)
-using BatchRule = BatchAxis (*)(const Graph&, const Node&);  // where the examples are in output 0; mixed where it sums them
+using BatchRule = BatchAxis (*)(const Graph&,
+                                const Node&);  // where the examples are in output 0; mixed where it sums them
 using Forward = void (*)(const Node&, Backend&, std::span<const Tensor> inputs, std::span<const Tensor> outputs);
 using InstructionRule = Instruction (*)(const Node&);  // elementwise rows: registers a, b, c = inputs 0, 1, 2
 using JvpRule = ValueId (*)(Graph&, const Node&, std::span<const ValueId> x_dot);
 using VjpRule = void (*)(Graph&, const Node&, ValueId y_bar, std::span<const bool> wanted, std::span<ValueId> x_bar);
-// Sum over examples of the squared per-example gradient with respect to input `which`; none where there is no quick rule.
+// Sum over examples of the squared per-example gradient with respect to input `which`; none where there is no quick
+// rule.
 using SquaresRule = ValueId (*)(Graph&, const Node&, ValueId y_bar, int which);
 // How squares pass back through a row whose input 0 depends on one parameter only (reshape, permutation, scaling).
 using SquaresThroughRule = ValueId (*)(Graph&, const Node&, ValueId squares, int which);

@@ -59,14 +59,15 @@ Instruction instruction(const Node& node) {
 void shape(const Graph& graph, const Node& node, std::vector<Value>& outputs) {
   const int64_t order = node.attributes.order;
   if (order < 0 || order > 2) {
-    throw Error(ErrorCode::unsupported, "derivatives of a unary row go to order 2, order " + std::to_string(order) +
-                                            " was asked for");
+    throw Error(ErrorCode::unsupported,
+                "derivatives of a unary row go to order 2, order " + std::to_string(order) + " was asked for");
   }
   if ((order > 0) != (node.inputs.size() == 2)) {
     throw Error(ErrorCode::shape, "expected a second input exactly where order is 1 or more");
   }
   const Dims& x = graph.dims(node.inputs[0]);
-  if (order > 0 && graph.dims(node.inputs[1]) != x) throw Error(ErrorCode::shape, "expected a factor of the same shape");
+  if (order > 0 && graph.dims(node.inputs[1]) != x)
+    throw Error(ErrorCode::shape, "expected a factor of the same shape");
   outputs[0].dims = x;
 }
 
