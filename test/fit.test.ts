@@ -196,6 +196,10 @@ describe('the same bits', () => {
     expect(numbers(resumed)).toEqual(numbers(whole))
     // From its bytes as from its path.
     expect((await fitted({ ...options, resume: readFileSync(path) })).state).toEqual(whole.state)
+    const loaded = makeNet()
+    await loaded.loadWeights(path)
+    expect((await stateOf(loaded)).keys()).toEqual(whole.state.keys())
+    if (resumedAt === 10) expect(await stateOf(loaded)).toEqual(whole.state)
   })
 
   it('come from pieces of a batch as from the whole, up to rounding', async () => {
@@ -413,10 +417,7 @@ describe('bad input', () => {
     [{ onProgress: 1 }, "'onProgress'"],
   ])('%j', async (options, words) => {
     const model = makeNet()
-    const error = await refusal(
-      fitModel(model, makeData(), { steps: 2, ...options }),
-      'ERR_INVALID_ARGUMENT',
-    )
+    const error = await refusal(fitModel(model, makeData(), { steps: 2, ...options }), 'ERR_INVALID_ARGUMENT')
     expect(error.message).toContain(words)
     expect(await stateOf(model)).toEqual(initial)
   })
@@ -446,13 +447,19 @@ describe('bad input', () => {
     const path = join(folder, 'diverged')
     const options: FitOptions = { ...defaults, steps: 40, learningRate: 1e30, checkpoint: path, schedule: 'constant' }
     const error = await refusal(fitModel(model, makeData(), options), 'ERR_NOT_CONVERGED')
-    expect(error.message).toMatch(/learningRate/)
+    expect(error.message).toMatch(/finite (loss|weights) at step .* learningRate/)
     const report = error.report as FitReport
     expect(report.options.learningRate).toBe(1e30)
     expect(report.steps).toBeGreaterThan(0)
     expect(report.steps).toBeLessThan(40)
     expect(await stateOf(model)).toEqual(initial)
     expect(() => readFileSync(path)).toThrow()
+    const unkept = await refusal(
+      fitModel(model, makeData(), { ...options, checkpoint: undefined }),
+      'ERR_NOT_CONVERGED',
+    )
+    expect(unkept.message).toMatch(/finite loss at step/)
+    expect((unkept.report as FitReport).steps).toBeLessThan(40)
   })
 
   it('weights that are infinite after the last step', async () => {

@@ -152,12 +152,12 @@ export class SgdRun {
     if (last === this.#parts.options.steps || isDue(checkpoint, last, epoch + 1)) await this.#checkpoint()
   }
 
-  /** The batches of an epoch that are still to come. */
+  /** The batches of an epoch that are still to come; a last one that is left out among them. */
   #batches(epoch: number): Iterable<Batch> {
     const { data, options, epoch: shape } = this.#parts
     const { batchSize, seed, augment } = options
     const done = (this.#state.step - epoch * shape.steps) * batchSize
-    const order = shuffled(data.size, seed, epoch).subarray(done, data.size - shape.leftOut)
+    const order = shuffled(data.size, seed, epoch).subarray(done)
     const changed = augment.pad > 0 || augment.flip
     return batches(data, { size: batchSize, order, ...(changed && { augment: { ...augment, seed, epoch } }) })
   }
