@@ -2,6 +2,7 @@
 #include "graph/network.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/error.h"
 #include "ops/table.h"
@@ -17,7 +18,11 @@ std::string node_name(const NodeDescription& node, size_t index) {
 // -k stands for k times the batch size.
 void bind_batch(Dims& dims, int64_t batch) {
   for (int64_t& d : dims) {
-    if (d < 0) d = -d * batch;
+    if (d >= 0) continue;
+    if (d < -(std::numeric_limits<int64_t>::max() / 16 / batch)) {
+      throw Error(ErrorCode::shape, "expected a tensor that can be addressed, got dimensions " + to_string(dims));
+    }
+    d = -d * batch;
   }
 }
 
@@ -25,7 +30,10 @@ void bind_batch(Dims& dims, int64_t batch) {
 class Instantiator {
  public:
   Instantiator(const Network& network, const Instantiation& how)
-      : network_(network), description_(network.description()), how_(how), result_{Graph(how.batch), none, none, {}, {}} {}
+      : network_(network),
+        description_(network.description()),
+        how_(how),
+        result_{Graph(how.batch), none, none, {}, {}} {}
 
   InstantiatedGraph run() {
     int32_t largest = description_.output;
@@ -44,14 +52,16 @@ class Instantiator {
  private:
   void define(int32_t id, ValueId value) {
     if (id < 0 || ids_[static_cast<size_t>(id)] != none) {
-      throw Error(ErrorCode::model_format, "expected each value to be defined once, got id " + std::to_string(id) + " again");
+      throw Error(ErrorCode::model_format,
+                  "expected each value to be defined once, got id " + std::to_string(id) + " again");
     }
     ids_[static_cast<size_t>(id)] = value;
   }
 
   ValueId find(int32_t id, const std::string& where) const {
     if (id < 0 || id >= static_cast<int32_t>(ids_.size()) || ids_[static_cast<size_t>(id)] == none) {
-      throw Error(ErrorCode::model_format, where + " reads value " + std::to_string(id) + ", which nothing computes before it");
+      throw Error(ErrorCode::model_format,
+                  where + " reads value " + std::to_string(id) + ", which nothing computes before it");
     }
     return ids_[static_cast<size_t>(id)];
   }
@@ -78,8 +88,8 @@ class Instantiator {
     std::vector<ValueId> inputs;
     for (int32_t id : node.inputs) inputs.push_back(find(id, where));
     Attributes attributes = node.attributes;
-    bind_batch(attributes.dims, how_.batch);
     try {
+      bind_batch(attributes.dims, how_.batch);
       if (node.op == "BatchNormalization") {
         if (node.outputs.size() != 1) throw Error(ErrorCode::model_format, "expected one output");
         define(node.outputs[0], batch_normalization(inputs, attributes));
@@ -94,9 +104,11 @@ class Instantiator {
       for (size_t i = 0; i < node.outputs.size(); ++i) {
         if (node.outputs[i] >= 0) define(node.outputs[i], made.outputs[i]);
       }
-      // At batch size 1 the examples' axis cannot be told from other axes of size 1; the constructor checks 2 and 3.
+      // At batch size 1 the examples' axis cannot be told from other axes of size 1; the constructor checks larger
+      // ones.
       if (how_.batch > 1 && !how_.training && result_.graph.value(first).batch.axis == BatchAxis::mixed) {
-        throw Error(ErrorCode::unsupported, "it mixes the examples of a batch; a network must treat each example alone");
+        throw Error(ErrorCode::unsupported,
+                    "it mixes the examples of a batch; a network must treat each example alone");
       }
     } catch (const Error& error) {
       throw Error(error.code(), where + ": " + error.what());
@@ -117,8 +129,8 @@ class Instantiator {
     if (x.size() < 2) throw Error(ErrorCode::shape, "expected x of rank 2 or more, got " + to_string(x));
     for (size_t i = 1; i < 5; ++i) {
       if (graph.dims(in[i]) != Dims{x[1]}) {
-        throw Error(ErrorCode::shape, "expected scale, bias, mean and var of shape [" + std::to_string(x[1]) + "], got " +
-                                          to_string(graph.dims(in[i])));
+        throw Error(ErrorCode::shape, "expected scale, bias, mean and var of shape [" + std::to_string(x[1]) +
+                                          "], got " + to_string(graph.dims(in[i])));
       }
     }
     if (how_.training) return batch_normalization_training(in, attributes);
@@ -143,8 +155,8 @@ class Instantiator {
     if (mean.source != Source::constant || var.source != Source::constant) {
       throw Error(ErrorCode::unsupported, "expected running statistics that are stored in the model");
     }
-    result_.statistics.push_back({graph.sibling(y, 1), graph.sibling(y, 2), mean.index, var.index, attributes.epsilon,
-                                  element_count(x) / x[1]});
+    result_.statistics.push_back(
+        {graph.sibling(y, 1), graph.sibling(y, 2), mean.index, var.index, attributes.epsilon, element_count(x) / x[1]});
     if (folded) y = graph.reshape(y, x);
     return graph.add(graph.mul(y, per_channel(in[1], x)), per_channel(in[2], x));
   }
@@ -168,7 +180,6 @@ std::vector<std::pair<std::string, Dims>> parameter_list(const NetworkDescriptio
 
 Network::Network(NetworkDescription description)
     : description_(std::move(description)), layout_(parameter_list(description_)) {
-  element_count(description_.input_shape);
   int inputs = 0;
   for (LeafDescription& leaf : description_.leaves) {
     if (leaf.source == Source::input) ++inputs;
@@ -182,20 +193,31 @@ Network::Network(NetworkDescription description)
     leaf.data.clear();
   }
   if (inputs != 1) throw Error(ErrorCode::model_format, "expected one input, got " + std::to_string(inputs));
-  for (int64_t batch : {2, 3}) {
+  if (description_.classes < 1) {
+    throw Error(ErrorCode::shape, "expected one class or more, got " + std::to_string(description_.classes));
+  }
+  // A prime that divides no other size: [N, 6] seen as [6, N] keeps the examples apart for N = 2 and 3 alone.
+  for (int64_t batch : {2, 3, 1009}) {
     const InstantiatedGraph made = instantiate({batch, false});
     const Dims logits = made.graph.dims(made.logits);
     const BatchAxis where = made.graph.value(made.logits).batch;
+    if (made.graph.value(made.logits).is_index) {
+      throw Error(ErrorCode::model_format, "expected an output of values, got positions of maxima");
+    }
     if (logits != Dims{batch, description_.classes} || where != BatchAxis{0, 1, 1}) {
       throw Error(ErrorCode::shape, "expected an output of shape [N, " + std::to_string(description_.classes) +
-                                        "] with one row an example, got " + to_string(logits) + " at N = " +
-                                        std::to_string(batch));
+                                        "] with one row an example, got " + to_string(logits) +
+                                        " at N = " + std::to_string(batch));
     }
   }
 }
 
 void Network::set_constant(int32_t index, std::vector<float> data) {
-  Constant& constant = constants_.at(static_cast<size_t>(index));
+  if (index < 0 || static_cast<size_t>(index) >= constants_.size()) {
+    throw Error(ErrorCode::invalid_argument, "expected a constant from 0 to " + std::to_string(constants_.size()) +
+                                                 " (exclusive), got " + std::to_string(index));
+  }
+  Constant& constant = constants_[static_cast<size_t>(index)];
   if (data.size() != constant.data.size()) {
     throw Error(ErrorCode::shape, "expected " + std::to_string(constant.data.size()) + " values for '" + constant.name +
                                       "', got " + std::to_string(data.size()));
@@ -205,7 +227,8 @@ void Network::set_constant(int32_t index, std::vector<float> data) {
 }
 
 InstantiatedGraph Network::instantiate(const Instantiation& how) const {
-  if (how.batch < 1) throw Error(ErrorCode::invalid_argument, "expected a batch size of 1 or more, got " + std::to_string(how.batch));
+  if (how.batch < 1)
+    throw Error(ErrorCode::invalid_argument, "expected a batch size of 1 or more, got " + std::to_string(how.batch));
   return Instantiator(*this, how).run();
 }
 

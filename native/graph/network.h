@@ -61,7 +61,7 @@ struct InstantiatedGraph {
 
 class Network {
  public:
-  // Checks the whole description (at two batch sizes): ids, arity, shapes, that no node mixes examples, [N, K] logits.
+  // Checks the whole description (at several batch sizes): ids, arity, shapes, that no node mixes examples, [N, K] logits.
   explicit Network(NetworkDescription description);
 
   const NetworkDescription& description() const { return description_; }
