@@ -1,0 +1,55 @@
+"""The workloads of the products' comparison as PyTorch modules, with the parameter names of the library's own networks."""
+from collections import OrderedDict
+
+import torch
+import torch.nn as nn
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions with batch normalisation, beside a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        if stride == 1 and inputs == outputs:
+            self.downsample = nn.Identity()
+        else:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+
+
+def resnet18(width=64):
+    layers = [("conv1", nn.Conv2d(3, width, 3, 1, 1, bias=False)), ("bn1", nn.BatchNorm2d(width)), ("relu", nn.ReLU())]
+    inputs = width
+    for stage in range(4):
+        outputs = width * 2**stage
+        blocks = Residual(inputs, outputs, 2 if stage else 1), Residual(outputs, outputs, 1)
+        layers.append((f"layer{stage + 1}", nn.Sequential(*blocks)))
+        inputs = outputs
+    layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("fc", nn.Linear(inputs, 10))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def mlp():
+    layers = [("flatten", nn.Flatten()), ("fc1", nn.Linear(784, 1024)), ("relu1", nn.ReLU())]
+    layers += [("fc2", nn.Linear(1024, 1024)), ("relu2", nn.ReLU()), ("fc3", nn.Linear(1024, 10))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def convnet():
+    layers = []
+    for i, (inputs, outputs) in enumerate([(3, 32), (32, 32), (32, 64), (64, 64)], 1):
+        layers += [(f"conv{i}", nn.Conv2d(inputs, outputs, 3, padding=1)), (f"relu{i}", nn.ReLU())]
+        if i % 2 == 0:
+            layers.append((f"pool{i}", nn.MaxPool2d(2)))
+    layers += [("flatten", nn.Flatten()), ("fc1", nn.Linear(4096, 128)), ("relu5", nn.ReLU()), ("fc2", nn.Linear(128, 10))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+NETWORKS = {"mlp": mlp, "convnet": convnet, "resnet18": resnet18}

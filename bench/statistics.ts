@@ -1,0 +1,49 @@
+// Medians with spread of times that alternate, and how they are written.
+
+/** Wall-clock and processor milliseconds of one repetition; the second does not count what other processes took. */
+export interface Sample {
+  wall: number
+  cpu: number
+}
+
+export interface Summary {
+  median: number
+  /** First and third quartile. */
+  quartiles: [number, number]
+  least: number
+}
+
+function quantile(sorted: readonly number[], share: number): number {
+  const at = share * (sorted.length - 1)
+  const below = Math.floor(at)
+  const above = Math.min(below + 1, sorted.length - 1)
+  return sorted[below] + (at - below) * (sorted[above] - sorted[below])
+}
+
+export function summarize(values: readonly number[]): Summary {
+  const sorted = [...values].sort((a, b) => a - b)
+  return {
+    median: quantile(sorted, 0.5),
+    quartiles: [quantile(sorted, 0.25), quantile(sorted, 0.75)],
+    least: sorted[0],
+  }
+}
+
+export const median = (values: readonly number[]): number => summarize(values).median
+
+/** One repetition of `run`, timed. */
+export async function timed(run: () => Promise<unknown>): Promise<Sample> {
+  const cpu = process.cpuUsage()
+  const start = performance.now()
+  await run()
+  const wall = performance.now() - start
+  const { user, system } = process.cpuUsage(cpu)
+  return { wall, cpu: (user + system) / 1000 }
+}
+
+export const digits = (value: number): string =>
+  value >= 1000 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
+
+/** 12.3 [11.9, 14.0] */
+export const spread = ({ median, quartiles }: Summary): string =>
+  `${digits(median)} [${digits(quartiles[0])}, ${digits(quartiles[1])}]`
