@@ -78,7 +78,7 @@ export function boundOf(
   const exact = promised && guaranteed.exact
   return {
     certified: promised,
-    guaranteed,
+    guaranteed: guaranteed && { ...guaranteed },
     measured,
     total,
     assumptions: [...assumptions, ...notCovered],
@@ -96,8 +96,16 @@ function statementOf(release: Release | undefined, guaranteed: Guarantee | null)
   const { nats, epsilon, delta } = guaranteed
   return (
     `the released weights are a draw from a distribution within ${nats} nats of exact retraining plus the same noise, ` +
-    `in both directions: (${(epsilon as number).toPrecision(4)}, ${delta})-indistinguishable`
+    `in both directions: (${roundedUp(epsilon as number)}, ${delta})-indistinguishable`
   )
+}
+
+/** Four digits, none of them too small. */
+function roundedUp(value: number): string {
+  if (value === 0) return '0'
+  const rounded = Number(value.toPrecision(4))
+  const step = 10 ** (Math.floor(Math.log10(value)) - 3)
+  return (rounded < value ? rounded + step : rounded).toPrecision(4)
 }
 
 /**

@@ -1,5 +1,5 @@
 // forget(): takes rows back out of a TangentModel and releases weights only under a certificate.
-import { boundOf, type Assumption, type Bound, type Measured } from './bound.js'
+import { boundOf, type Bound } from './bound.js'
 import { Dataset } from './dataset.js'
 import { PalimpsestError } from './errors.js'
 import { checkSignal, type PassOptions, type Progress } from './model/passes.js'
@@ -17,21 +17,21 @@ import {
   readOptions,
   withDefault,
 } from './options.js'
+import { promise, targetCheck, type Promised, type Target } from './forget/promise.js'
+import { assumptionsOf, measuredOf, type ForgetReport } from './forget/report.js'
 import { makeRequest, type ForgetRequest } from './forget/request.js'
 import { solveRequest, type SolvedRequest } from './forget/solvers.js'
-import { guaranteeOf, type Guarantee, type Release } from './tangent/ledger.js'
-import { automaticNoiseScale } from './tangent/noise_scale.js'
+import { guaranteeOf, type Release } from './tangent/ledger.js'
 import { passOptions } from './tangent/fit.js'
 import { TangentModel, type TangentState } from './tangent.js'
 
-/** What may be left: KL divergence in nats, or (epsilon, delta). */
-export type Target = { nats: number } | { epsilon: number; delta: number }
+export type { ForgetReport, Target }
 
 export interface ForgetOptions extends ForgetRequest, PassOptions {
   /**
    * Standard deviation s of the Gaussian noise on every linearised parameter, fixed before anything is solved. 'auto'
    * (default): the largest power of two that keeps the outputs' standard deviation under 5 % of the target scale on the
-   * public rows. 'none': no noise, and then no guarantee but a bounded distance.
+   * public rows. 'none': no noise, and then no guarantee but a bounded distance. A refit is exact and has none.
    */
   noise?: 'auto' | 'none' | number
   /** 'isotropic' (default), or 'curvature': N(0, s^2 H^-1), only with layers: 'head' where the factor is exact. */
@@ -59,49 +59,20 @@ export interface ForgetOptions extends ForgetRequest, PassOptions {
   noiseSeed?: number
 }
 
-export interface ForgetReport {
-  verb: 'forget'
-  options: Record<string, unknown>
-  forgotten: number
-  retained: number
-  noiseScale: number
-  /** 'newton', 'refit' or 'sgd': what gave the weights in the end. */
-  solver: string
-  iterations: number
-  /** Sweeps over the retained rows, the preconditioner's and the verification's included. */
-  passes: { float32: number; float64: number }
-  bound: Bound
-  seconds: number
-  peakMemoryBytes: number
-  device: string
-}
-
-const target = check<Target>(
-  '{ nats } above 0, or { epsilon, delta } with epsilon above 0 and delta between 0 and 1',
-  (value): value is Target => {
-    if (!is.plainObject(value)) return false
-    const { nats, epsilon, delta, ...rest } = value
-    if (Object.keys(rest).length > 0) return false
-    if (nats !== undefined) return epsilon === undefined && delta === undefined && is.number(nats) && nats > 0
-    return is.number(epsilon) && epsilon > 0 && is.number(delta) && delta > 0 && delta < 1
-  },
-)
-
 const table = {
   where: optional(
     check('a selection of rows, or a list of them', (v): v is NonNullable<ForgetRequest['where']> => v !== undefined),
   ),
   rows: optional(check('a Dataset of the rows', (v): v is Dataset => v instanceof Dataset)),
-  noise: withDefault(
+  noise: optional(
     check(
       "'auto', 'none' or a number above 0",
       (v): v is 'auto' | 'none' | number => v === 'auto' || v === 'none' || (is.number(v) && v > 0),
     ),
-    'auto',
   ),
   noiseShape: withDefault(oneOf('isotropic', 'curvature'), 'isotropic'),
-  target: optional(target),
-  delta: withDefault(number({ above: 0, below: 1 }), 1e-6),
+  target: optional(targetCheck),
+  delta: optional(number({ above: 0, below: 1 })),
   tolerance: optional(number({ above: 0 })),
   solver: withDefault(oneOf('newton', 'refit', 'sgd'), 'newton'),
   fallback: withDefault(oneOf('throw', 'refit'), 'throw'),
@@ -111,16 +82,6 @@ const table = {
   noiseSeed: optional(integer()),
   signal: optional(abortSignal),
   onProgress: optional(callback<(progress: Progress) => void>()),
-}
-
-/** What was fixed before anything was solved. */
-interface Promised {
-  noiseScale: number
-  shape: Release['noiseShape']
-  /** D_T; null without noise. */
-  distance: number | null
-  guaranteed: Guarantee | null
-  delta: number
 }
 
 /**
@@ -135,19 +96,7 @@ interface Promised {
  */
 export async function forget(model: TangentModel, given: ForgetOptions): Promise<ForgetReport> {
   if (!(model instanceof TangentModel)) throw invalid('model', 'a TangentModel', model)
-  const options = readOptions(given, table, 'forget()')
-  if (options.noise === 'none' && options.target !== undefined) {
-    throw invalid('target', "noise beside it (without noise no target can be met; use 'tolerance')", options.target)
-  }
-  if (options.noise !== 'none' && options.tolerance !== undefined) {
-    throw invalid('tolerance', "noise: 'none' beside it (with noise the target decides)", options.tolerance)
-  }
-  if (options.noiseShape === 'curvature' && (model.head === undefined || options.solver !== 'newton')) {
-    throw new PalimpsestError(
-      'ERR_UNSUPPORTED',
-      "curvature-shaped noise needs an exact factor: expected layers: 'head' and solver: 'newton'",
-    )
-  }
+  const options = readForgetOptions(model, given)
   const passes = passOptions(options.signal, options.onProgress)
   checkSignal(passes.signal)
   return model.exclusively('forget()', async (state) => {
@@ -172,27 +121,35 @@ export async function forget(model: TangentModel, given: ForgetOptions): Promise
   })
 }
 
-type Options = ReturnType<typeof readOptions<typeof table>>
+type Options = ReturnType<typeof readForgetOptions>
 
-/** Noise scale first, then the target: both without a look at the user's rows. */
-async function promise(model: TangentModel, options: Options, passes: PassOptions): Promise<Promised> {
-  if (options.noise === 'none') {
-    return { noiseScale: 0, shape: 'none', distance: null, guaranteed: null, delta: options.delta }
-  }
-  let noiseScale: number
-  if (options.noise === 'auto') {
-    if (model.publicData === undefined) {
-      throw invalid('noise', "a number, or 'auto' on a model made with publicData", "'auto' without publicData")
+/** Options, and what of them goes together. */
+function readForgetOptions(model: TangentModel, given: ForgetOptions) {
+  const options = readOptions(given, table, 'forget()')
+  const { target, tolerance, delta, solver, noiseShape } = options
+  if (solver === 'refit') {
+    if (options.noise !== undefined && options.noise !== 'none') {
+      throw invalid('noise', "no noise beside solver: 'refit' (it is exact without)", options.noise)
     }
-    const { publicData, parameters, targetScale } = model
-    noiseScale = await automaticNoiseScale(model.core.engine, publicData, parameters, targetScale, passes)
-  } else {
-    noiseScale = options.noise
+    if (target !== undefined) throw invalid('target', "no target beside solver: 'refit' (it is exact)", target)
   }
-  const wanted = options.target ?? { nats: 0.01 }
-  const delta = 'nats' in wanted ? options.delta : wanted.delta
-  const distance = 'nats' in wanted ? native().distanceOfNats(wanted.nats) : native().distanceOf(wanted.epsilon, delta)
-  return { noiseScale, shape: options.noiseShape, distance, guaranteed: guaranteeOf(distance, delta), delta }
+  const noise = solver === 'refit' ? 'none' : (options.noise ?? 'auto')
+  if (noise === 'none' && target !== undefined) {
+    throw invalid('target', "noise beside it (without noise no target can be met; use 'tolerance')", target)
+  }
+  if (noise !== 'none' && tolerance !== undefined) {
+    throw invalid('tolerance', "noise: 'none' beside it (with noise the target decides)", tolerance)
+  }
+  if (delta !== undefined && target !== undefined && 'delta' in target && target.delta !== delta) {
+    throw invalid('delta', `the target's own delta, ${target.delta}`, delta)
+  }
+  if (noiseShape === 'curvature' && (model.head === undefined || solver !== 'newton' || noise === 'none')) {
+    throw new PalimpsestError(
+      'ERR_UNSUPPORTED',
+      "curvature-shaped noise needs an exact factor: expected noise, layers: 'head' and solver: 'newton'",
+    )
+  }
+  return { ...options, noise } as const
 }
 
 /** One draw for one release; the vectors then hold what is published and nothing else. */
@@ -243,10 +200,8 @@ function commit(model: TangentModel, state: TangentState, outcome: Outcome): For
   const ledger = [...state.ledger, release]
   const gone = new Set(request.positions)
   const digests = state.digests.filter((_, i) => !gone.has(i))
-  model.swap({ ...vectors, data: retained, digests, head: solved.head, ledger })
-  state.data?.dispose()
   const { where: _where, rows: _rows, signal: _signal, onProgress: _progress, noiseSeed: _seed, ...kept } = options
-  return {
+  const report: ForgetReport = {
     verb: 'forget',
     options: kept,
     forgotten: request.positions.length,
@@ -260,37 +215,10 @@ function commit(model: TangentModel, state: TangentState, outcome: Outcome): For
     peakMemoryBytes: memory().peak,
     device: model.device,
   }
-}
-
-function measuredOf(solved: SolvedRequest, promised: Promised): Measured {
-  const { distance, energy, residual, allowance } = solved
-  const exact = solved.exact
-  const metric = promised.shape === 'curvature' ? Math.sqrt(energy ?? NaN) : distance
-  const noisy = promised.noiseScale > 0 && !exact
-  const mahalanobis = noisy ? metric / promised.noiseScale : 0
-  const nats = exact ? 0 : noisy ? native().natsOf(mahalanobis) : null
-  const epsilon = exact ? 0 : noisy ? native().epsilonOf(mahalanobis, promised.delta) : null
-  return { distance, energy, residual, allowance, nats, epsilon }
-}
-
-function assumptionsOf(model: TangentModel, solved: SolvedRequest, promised: Promised): Assumption[] {
-  const list: Assumption[] = [
-    {
-      statement:
-        'the certificate was evaluated in float64 at the mean that was published, with an allowance for its rounding',
-      check: `allowance ${solved.allowance.toExponential(2)} beside a gradient of ${solved.residual.toExponential(2)}`,
-    },
-    { statement: 'damping bounds the curvature from below', check: `mu = ${model.damping}` },
-  ]
-  if (promised.noiseScale > 0 && !solved.exact) {
-    const spacing = solved.spacing?.toExponential(2) ?? 'unknown'
-    list.push({
-      statement:
-        'noise in whole steps of a public grid, float64 sampler, ChaCha20 keyed by the operating system, drawn once',
-      check: `s = ${promised.noiseScale}, grid ${spacing}`,
-    })
-  }
-  return list
+  // Last: whatever fails before leaves the model as it was.
+  model.swap({ ...vectors, data: retained, digests, head: solved.head, ledger })
+  state.data?.dispose()
+  return report
 }
 
 /**
@@ -311,8 +239,10 @@ export async function forgetAll(model: TangentModel): Promise<Bound> {
       guaranteed: guaranteeOf(0, 1e-6),
     }
     const ledger = [...state.ledger, release]
-    model.swap({ ...model.newVectors(), data: undefined, digests: [], head: undefined, ledger })
+    const bound = boundOf(ledger, release, null, [{ statement: 'the user weights are zero', check: 'w = 0' }])
+    const vectors = model.newVectors()
+    model.swap({ ...vectors, data: undefined, digests: [], head: undefined, ledger, untouched: true })
     state.data?.dispose()
-    return boundOf(ledger, release, null, [{ statement: 'the user weights are zero', check: 'w = 0' }])
+    return bound
   })
 }

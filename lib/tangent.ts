@@ -7,7 +7,7 @@ import { checkData, checkPassOptions, type Data, type PassOptions } from './mode
 import { writeFileAtomically } from './model/files.js'
 import { largest } from './model/products.js'
 import { native, type NativeVector } from './native.js'
-import { invalid, is, number } from './options.js'
+import { check, invalid, is, number, optional, readOptions, withDefault } from './options.js'
 import { exportTangent } from './tangent/export.js'
 import { coreDigest, findRows, readTangent, writeTangent } from './tangent/file.js'
 import { findHead, HeadRows, type Head } from './tangent/head.js'
@@ -42,6 +42,20 @@ export interface TangentState {
   /** layers: 'head': features and sums. */
   head: HeadRows | undefined
   ledger: readonly Release[]
+  /** True where w is zero: the outputs are the core's. */
+  untouched?: boolean
+}
+
+const options = {
+  layers: withDefault(
+    check("'all', 'head' or a list of parameter names", (v): v is NonNullable<TangentOptions['layers']> => {
+      return v === 'all' || v === 'head' || (Array.isArray(v) && v.length > 0 && v.every(is.string))
+    }),
+    'all',
+  ),
+  damping: withDefault(number({ above: 0 }), 1),
+  targetScale: withDefault(number({ above: 0 }), 15),
+  publicData: optional(check('a Dataset', (v): v is Dataset => v instanceof Dataset)),
 }
 
 /**
@@ -63,6 +77,9 @@ export class TangentModel {
   readonly #coreRevision: number
   #state: TangentState
   #busy = false
+  /** Evaluations that still read vectors of this state or an earlier one. */
+  #reading = 0
+  #retired: (() => void)[] = []
   #disposed = false
 
   private constructor(
@@ -71,29 +88,22 @@ export class TangentModel {
     publicData?: Dataset,
   ) {
     this.core = core
-    this.layers = options.layers
+    this.layers = typeof options.layers === 'string' ? options.layers : [...options.layers]
     this.damping = options.damping
     this.targetScale = options.targetScale
     this.publicData = publicData
     this.head = options.layers === 'head' ? findHead(core.description) : undefined
     this.parameters = chooseParameters(core, options.layers, this.head)
     this.#coreRevision = core.revision
-    this.#state = { ...this.newVectors(), data: undefined, digests: [], head: undefined, ledger: [] }
+    this.#state = { ...this.newVectors(), data: undefined, digests: [], head: undefined, ledger: [], untouched: true }
   }
 
   /** Linearises a network at its present weights; the user weights are zero. */
-  static at(core: Model, options: TangentOptions = {}): TangentModel {
+  static at(core: Model, given: TangentOptions = {}): TangentModel {
     if (!(core instanceof Model)) throw invalid('core', 'a Model', core)
-    const known = ['layers', 'damping', 'targetScale', 'publicData']
-    const unknown = Object.keys(options).find((key) => !known.includes(key))
-    if (unknown !== undefined) throw invalid('options', `the keys ${known.join(', ')}`, unknown)
-    const { layers = 'all', publicData } = options
-    const damping = number({ above: 0 }).read(options.damping ?? 1, 'damping')
-    const targetScale = number({ above: 0 }).read(options.targetScale ?? 15, 'targetScale')
-    if (publicData !== undefined) {
-      if (!(publicData instanceof Dataset)) throw invalid('publicData', 'a Dataset', publicData)
-      checkData(publicData, core.engine, false)
-    }
+    const { layers, damping, targetScale, publicData } = readOptions(given, options, 'TangentModel.at()')
+    if (core.disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a core in use, got one that was disposed')
+    if (publicData !== undefined) checkData(publicData, core.engine, false)
     return new TangentModel(core, { layers, damping, targetScale }, publicData)
   }
 
@@ -116,7 +126,7 @@ export class TangentModel {
 
   /** Every release of these weights: its noise, target and what it guarantees. Nothing in it depends on forgotten rows. */
   get ledger(): Release[] {
-    return this.state.ledger.map((release) => ({ ...release }))
+    return structuredClone(this.state.ledger) as Release[]
   }
 
   /** A copy of the user weights w. */
@@ -128,9 +138,15 @@ export class TangentModel {
 
   /** f_core(x) + J(x) w, [N, K]. */
   async evaluate(data: Data, options: PassOptions = {}): Promise<Float32Array> {
-    const { served } = this.state
+    const { served, untouched } = this.state
     checkPassOptions(options)
-    return tangentOutputs(this.core.engine, data, this.parameters, served, options)
+    if (untouched === true) return (await this.core.evaluate(data, options)) as Float32Array
+    this.#reading++
+    try {
+      return await tangentOutputs(this.core.engine, data, this.parameters, served, options)
+    } finally {
+      if (--this.#reading === 0) for (const free of this.#retired.splice(0)) free()
+    }
   }
 
   /** Mean squared loss 1/2 |f - target|^2 and accuracy. */
@@ -260,29 +276,30 @@ export class TangentModel {
 
   /** Replaces the state in one step and frees what the old one alone held. @internal */
   swap(next: TangentState): void {
-    const old = this.#state
+    // Throws where model or core was disposed, or the core changed, since the verb began.
+    const old = this.state
     this.#state = next
     this.#free(old, next)
   }
 
+  /** Evaluations that began before go on with the weights they began with. */
   #free(old: TangentState, next?: TangentState): void {
     if (old.w !== next?.w) old.w.dispose()
-    if (old.served !== next?.served) old.served.dispose()
     if (old.head !== next?.head) old.head?.dispose()
+    if (old.served === next?.served) return
+    if (this.#reading > 0) this.#retired.push(() => old.served.dispose())
+    else old.served.dispose()
   }
 }
 
-function chooseParameters(core: Model, layers: TangentOptions['layers'], head: Head | undefined): string[] {
+function chooseParameters(core: Model, layers: 'all' | 'head' | readonly string[], head: Head | undefined): string[] {
   const names = core.parameters.map(({ name }) => name)
   if (layers === 'all') return names
   if (layers === 'head') {
     const { weight, bias } = head as Head
     return bias === undefined ? [weight] : [weight, bias]
   }
-  if (!Array.isArray(layers) || layers.length === 0 || !layers.every(is.string)) {
-    throw invalid('layers', "'all', 'head' or a list of parameter names", layers)
-  }
-  const unknown = layers.find((name) => !names.includes(name))
+  const unknown = (layers as readonly string[]).find((name) => !names.includes(name))
   if (unknown !== undefined)
     throw invalid('layers', `names of parameters (${names.slice(0, 8).join(', ')}, ...)`, unknown)
   if (new Set(layers).size !== layers.length) throw invalid('layers', 'each name once', layers)

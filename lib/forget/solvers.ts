@@ -6,7 +6,6 @@ import { native, type NativeVector } from '../native.js'
 import { certify } from '../tangent/certificate.js'
 import { problemOf, solveCold } from '../tangent/fit.js'
 import type { HeadRows } from '../tangent/head.js'
-import { makePreconditioner } from '../tangent/preconditioner.js'
 import { descend } from '../tangent/sgd.js'
 import { solve } from '../tangent/solve.js'
 import type { TangentModel, TangentState } from '../tangent.js'
@@ -22,6 +21,8 @@ export interface SolvedRequest {
   energy: number | null
   residual: number
   allowance: number
+  /** What the noise scale divides: the distance, or sqrt(E) with the factor's inexactness under shaped noise. */
+  mahalanobis: number
   /** Of the noise grid. */
   spacing?: number
   head: HeadRows | undefined
@@ -63,11 +64,10 @@ export async function solveRequest(
 ): Promise<SolvedRequest> {
   if (options.solver === 'refit') return refit(model, rows, vectors, options, passes)
   try {
-    if (model.head !== undefined) return await closedForm(model, state, rows, vectors, goal, passes)
     await vectors.w.copyFrom(state.w)
-    return options.solver === 'sgd'
-      ? await paperSgd(model, rows, vectors, goal, options, passes)
-      : await newton(model, rows, vectors, goal, options, passes)
+    if (options.solver === 'sgd') return await paperSgd(model, state, rows, vectors, goal, options, passes)
+    if (model.head !== undefined) return await closedForm(model, state, rows, vectors, goal, passes)
+    return await newton(model, rows, vectors, goal, options, passes)
   } catch (error) {
     const missed = error instanceof PalimpsestError && error.code === 'ERR_NOT_CONVERGED'
     if (!missed || options.fallback !== 'refit') throw error
@@ -97,6 +97,7 @@ async function refit(
     energy: null,
     residual: 0,
     allowance: 0,
+    mahalanobis: 0,
     head,
   }
 }
@@ -128,7 +129,6 @@ async function newton(
   let spacing: number | undefined
   const { certificate, iterations } = await solve(problem, vectors.w, {
     ...passes,
-    classes: model.classes,
     target:
       goal.distance === null ? { relative: options.tolerance ?? 1e-4 } : { distance: goal.noiseScale * goal.distance },
     mostIterations: options.maxIterations,
@@ -139,12 +139,15 @@ async function newton(
   })
   const head = undefined
   const used = { ...problem.passes }
-  return { solver: 'newton', exact: false, iterations, passes: used, ...certificate, ...(spacing && { spacing }), head }
+  const mahalanobis = certificate.distance
+  const where = { ...certificate, mahalanobis, ...(spacing && { spacing }) }
+  return { solver: 'newton', exact: false, iterations, passes: used, ...where, head }
 }
 
 /** The control: as many epochs as were asked for, then the same certificate; without noise nothing need be met. */
 async function paperSgd(
   model: TangentModel,
+  state: TangentState,
   rows: Rows,
   vectors: Vectors,
   goal: Goal,
@@ -161,25 +164,23 @@ async function paperSgd(
     batchSize: 256,
   })
   const spacing = await placement(model, vectors, goal)(w)
-  const preconditioner = await makePreconditioner(problem, model.classes, seed, passes)
   const rho = problem.vector('float64')
   try {
     const measure = await problem.gradient(w, rho, passes)
-    const certificate = await certify(problem, preconditioner, { w, witness: w, rho, measure }, passes)
+    const certificate = await certify(problem, { w, witness: w, rho, measure }, passes)
     requireGoal(certificate.distance, goal)
-    const used = { ...problem.passes }
     return {
       solver: 'sgd',
       exact: false,
       iterations,
-      passes: used,
+      passes: { ...problem.passes },
       ...certificate,
+      mahalanobis: certificate.distance,
       ...(spacing && { spacing }),
-      head: undefined,
+      head: await state.head?.without(rows.positions, passes),
     }
   } finally {
     rho.dispose()
-    preconditioner.dispose()
   }
 }
 
@@ -202,16 +203,16 @@ async function closedForm(
     const { residual, distance, energy, allowance } = certificate
     const metric = goal.shape === 'curvature' ? curvatureDistance(certificate, goal) : distance
     requireGoal(metric, goal)
-    const used = { float32: 0, float64: 0 }
     return {
       solver: 'newton',
       exact: false,
       iterations: 0,
-      passes: used,
+      passes: { float32: 0, float64: 0 },
       distance,
       energy,
       residual,
       allowance,
+      mahalanobis: metric,
       ...(spacing && { spacing }),
       head,
     }
