@@ -37,7 +37,7 @@ export class Peer {
   /** `python` with torch importable; both sides have the same number of threads, which sleep while they wait. */
   static async start(python: string, threads: number): Promise<Peer | NoPeer> {
     const env = { ...process.env, OMP_WAIT_POLICY: 'passive', OMP_NUM_THREADS: String(threads) }
-    const child = spawn(python, ['-u', '-W', 'ignore', script, String(threads)], {
+    const child = spawn(python, ['-B', '-u', '-W', 'ignore', script, String(threads)], {
       env,
       stdio: ['pipe', 'pipe', 'pipe'],
     })

@@ -54,7 +54,9 @@ const piecewiseLinear = new Set(['Add', 'Relu', 'LeakyRelu', 'MaxPool', 'Reshape
 export function flopsOf({ network }: NetworkSource): Flops {
   const shapes = inferShapes(network)
   // How many convolutions or products lie before a value: 0, 1, or more; leaves other than the input have no depth.
-  const depths = new Map(network.leaves.flatMap((leaf) => (leaf.kind === 'input' ? [[leaf.id, 0] as const] : [])))
+  const depths = new Map(
+    network.leaves.flatMap((leaf) => (leaf.kind === 'input' ? [[leaf.id, 0] as [number, number]] : [])),
+  )
   const flops = { all: 0, first: 0, second: 0 }
   for (const { op, inputs, outputs, attributes } of network.nodes) {
     const before = inputs.flatMap((id) => depths.get(id) ?? [])
