@@ -212,8 +212,6 @@ export interface NativeLowRank extends Disposable {
   factor(theta: number, mu: number): Promise<void>
   /** out = M^-1 x over the selected parameters; out may be x. */
   applyInverse(x: NativeVector, out: NativeVector): Promise<void>
-  /** x^T M^-1 x in float64. */
-  inverseQuadratic(x: NativeVector): Promise<number>
 }
 
 /** Bounds for W against the exact minimiser (native/unlearn/ridge.h). */
@@ -252,11 +250,7 @@ export interface Native {
     values?: Readonly<Record<string, FloatArray>>,
   ) => NativeVector
   Rows: new (type: 'uint8' | 'float32', width: number, expectedRows?: number) => NativeRows
-  LowRank: {
-    new (like: NativeVector, parameters: readonly string[], rows: number, sampled: number): NativeLowRank
-    /** Another factor of the same Jacobian rows. */
-    new (other: NativeLowRank): NativeLowRank
-  }
+  LowRank: new (like: NativeVector, parameters: readonly string[], rows: number, sampled: number) => NativeLowRank
   Ridge: {
     new (features: number, outputs: number, device: string): NativeRidge
     /** An independent copy of the sums. */

@@ -218,7 +218,7 @@ async function round(
   await Promise.all([w.copyFrom(base), w.axpy(1, x), base.axpy(1, witness)])
   await how.place(w)
   const measure = await quadratic.gradient(base, rho, {})
-  return certify(quadratic, preconditioner, { w, witness: base, rho, measure }, {})
+  return certify(quadratic, { w, witness: base, rho, measure }, {})
 }
 
 const placements = {
@@ -240,9 +240,9 @@ describe('the certificate is never below the truth', () => {
     async (what, count, seed, least, most, rounds) => {
       const ratios: Ratios[] = []
       for (let i = 0; i < count; i++) {
-        await onProblem(seed + i, async ({ draw, parameters, damping, model, truth }, quadratic) => {
+        await onProblem(seed + i, async ({ draw, parameters, damping, truth }, quadratic) => {
           const preconditioner =
-            draw.next() < 0.5 ? scaledIdentity(damping) : await makePreconditioner(quadratic, model.classes, i, {})
+            draw.next() < 0.5 ? scaledIdentity(damping) : await makePreconditioner(quadratic, i, {})
           const [w, base, rho] = [0, 1, 2].map(() => quadratic.vector('float64'))
           const exact = await truth()
           const solution = exact.solution()
@@ -281,9 +281,8 @@ describe('the certificate is never below the truth', () => {
           )
         }
         if (draw.next() < 0.3) await witness.copyFrom(w)
-        const preconditioner = await makePreconditioner(quadratic, model.classes, i, {})
         const measure = await quadratic.gradient(witness, rho, {})
-        const certificate = await certify(quadratic, preconditioner, { w, witness, rho, measure }, {})
+        const certificate = await certify(quadratic, { w, witness, rho, measure }, {})
         const exact = await truth()
         ratios.push(compare(certificate, valuesOf(w, parameters), exact, exact.solution()))
       })

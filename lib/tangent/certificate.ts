@@ -2,7 +2,6 @@
 import { PalimpsestError } from '../errors.js'
 import type { PassOptions } from '../model/passes.js'
 import type { NativeVector } from '../native.js'
-import type { Preconditioner } from './preconditioner.js'
 import type { QuadraticProblem, ResidualMeasure } from './quadratic.js'
 
 export interface Certificate {
@@ -45,41 +44,30 @@ async function allowanceOf(problem: QuadraticProblem, point: CertifiedPoint, opt
 }
 
 /**
- * E <= B = (1/n) sum |J_i y|^2 + mu |y + rho/mu|^2 with y = w - witness, for any witness: twice the primal-dual gap; or
- * with the slack rho^T S^-1 rho, S <= H, in place of |rho|^2/mu. |w - w*| <= min(sqrt(E/mu), |y| + |rho|/mu). rho may be
- * off by the allowance, J y by 2^-40 of its own size and of sqrt(mu) |y|.
+ * E <= B = (1/n) sum |J_i y|^2 + mu |y + rho/mu|^2 with y = w - witness, for any witness: twice the primal-dual gap.
+ * |w - w*| <= min(sqrt(E/mu), |y| + |rho|/mu). rho may be off by the allowance, J y by 2^-40 of its own size and of
+ * sqrt(mu) |y|.
  *
  * Throws ERR_NOT_CONVERGED where the numbers are not finite: nothing is certified then.
  */
 export async function certify(
   problem: QuadraticProblem,
-  preconditioner: Preconditioner,
   point: CertifiedPoint,
   options: PassOptions,
 ): Promise<Certificate> {
   const { w, witness, rho } = point
   const mu = problem.damping
   const y = problem.vector('float64')
-  const slackRho = problem.vector('float64')
+  const slack = problem.vector('float64')
   try {
     await Promise.all([y.copyFrom(w), y.axpy(-1, witness)])
     const jy = await problem.meanSquare(y, options)
     const e = await allowanceOf(problem, point, options)
-    const [yy, yRho, rhoRho] = await Promise.all([y.dot(y), y.dot(rho), rho.dot(rho)])
     // mu |y + rho/mu|^2 as a sum of squares: without cancellation.
-    await Promise.all([slackRho.copyFrom(y), slackRho.axpy(1 / mu, rho)])
+    await Promise.all([slack.copyFrom(y), slack.axpy(1 / mu, rho)])
+    const [yy, rhoRho, squares] = await Promise.all([y.dot(y), rho.dot(rho), slack.dot(slack)])
     const rounded = coarse * (Math.sqrt(jy) + Math.sqrt(mu * yy))
-    const plain = Math.sqrt(jy + mu * (await slackRho.dot(slackRho))) + rounded + e / Math.sqrt(mu)
-    let energy = plain * plain
-    if (preconditioner.sampled > 0) {
-      await preconditioner.applySlack(rho, slackRho)
-      const [slack, slackNorm] = await Promise.all([preconditioner.slackQuadratic(rho), slackRho.dot(slackRho)])
-      const inRho = 2 * (Math.sqrt(yy) + Math.sqrt(slackNorm)) * e + e * e * preconditioner.slackCeiling
-      const shaped = jy + mu * yy + 2 * yRho + slack
-      // This form can cancel; it is used only where it stays well above its rounding.
-      const terms = jy + mu * yy + 2 * Math.sqrt(yy * rhoRho) + slack
-      if (shaped > 1e-9 * terms) energy = Math.min(energy, shaped + inRho + 4 * coarse * terms)
-    }
+    const energy = (Math.sqrt(jy + mu * squares) + rounded + e / Math.sqrt(mu)) ** 2
     const residual = Math.sqrt(rhoRho)
     const distance = Math.min(Math.sqrt(energy / mu), Math.sqrt(yy) + (residual + e) / mu) * (1 + coarse)
     if (!Number.isFinite(distance + energy)) {
@@ -88,6 +76,6 @@ export async function certify(
     return { distance, energy: energy * (1 + coarse), residual, allowance: e }
   } finally {
     y.dispose()
-    slackRho.dispose()
+    slack.dispose()
   }
 }

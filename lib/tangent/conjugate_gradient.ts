@@ -21,9 +21,9 @@ export interface InnerResult {
 }
 
 /**
- * Solves H x = b approximately in b's type (float32 where nothing but speed is wanted); x and witness are overwritten. The witness x^ follows x by the line search that
- * minimises B = y^T H y + 2 y^T rho^ + rho^^T W rho^ (y = x - x^, rho^ = H x^ - b, W = S^-1 with S <= H), which
- * bounds (x - x*)^T H (x - x*): twice the primal-dual gap, at no product with H.
+ * Solves H x = b approximately, in b's type; x and witness are overwritten. The witness x^ follows x by the line search that
+ * minimises B = y^T H y + 2 y^T rho^ + |rho^|^2/mu (y = x - x^, rho^ = H x^ - b), which bounds (x - x*)^T H (x - x*):
+ * twice the primal-dual gap, at no product with H.
  */
 export async function conjugateGradient(
   problem: QuadraticProblem,
@@ -33,11 +33,7 @@ export async function conjugateGradient(
   witness: NativeVector,
   options: InnerOptions,
 ): Promise<InnerResult> {
-  const names = ['r', 'z', 'p', 'q', 'rHat', 's', 't', 'wt'] as const
-  const v = Object.fromEntries(names.map((name) => [name, problem.vector(b.dtype)])) as Record<
-    (typeof names)[number],
-    NativeVector
-  >
+  const v = Object.fromEntries(names.map((name) => [name, problem.vector(b.dtype)])) as Vectors
   try {
     return await iterate(problem, preconditioner, b, x, witness, v, options)
   } finally {
@@ -45,23 +41,26 @@ export async function conjugateGradient(
   }
 }
 
+const names = ['r', 'z', 'p', 'q', 'rHat', 's', 't'] as const
+type Vectors = Record<(typeof names)[number], NativeVector>
+
 async function iterate(
   problem: QuadraticProblem,
   preconditioner: Preconditioner,
   b: NativeVector,
   x: NativeVector,
   witness: NativeVector,
-  v: Record<'r' | 'z' | 'p' | 'q' | 'rHat' | 's' | 't' | 'wt', NativeVector>,
+  v: Vectors,
   options: InnerOptions,
 ): Promise<InnerResult> {
-  const { r, z, p, q, rHat, s, t, wt } = v
+  const { r, z, p, q, rHat, s, t } = v
+  const mu = problem.damping
   await Promise.all([x.fill(0), witness.fill(0), r.copyFrom(b), rHat.copyFrom(b)])
   await preconditioner.apply(r, z)
   await p.copyFrom(z)
   let rz = await r.dot(z)
   const start = rz
-  await preconditioner.applySlack(rHat, wt)
-  let slack = await rHat.dot(wt) // rHat^T W rHat
+  let slack = (await rHat.dot(rHat)) / mu // |rHat|^2 / mu, by recurrence
   let gap = slack
   let iterations = 0
   while (iterations < options.mostIterations && gap > options.energy && rz > options.reduction * start && rz > 0) {
@@ -82,18 +81,12 @@ async function iterate(
 
   /** Moves the witness towards x; gives B after the move. */
   async function smooth(): Promise<number> {
-    await Promise.all([
-      s.copyFrom(x),
-      s.axpy(-1, witness),
-      t.copyFrom(r),
-      t.axpy(-1, rHat),
-      preconditioner.applySlack(t, wt),
-    ])
-    const [st, sr, rwt, twt] = await Promise.all([s.dot(t), s.dot(rHat), rHat.dot(wt), t.dot(wt)])
-    const bend = twt + st
-    const eta = bend > 0 ? -(rwt + sr) / bend : 1
+    await Promise.all([s.copyFrom(x), s.axpy(-1, witness), t.copyFrom(r), t.axpy(-1, rHat)])
+    const [st, sr, rt, tt] = await Promise.all([s.dot(t), s.dot(rHat), rHat.dot(t), t.dot(t)])
+    const bend = tt / mu + st
+    const eta = bend > 0 ? -(rt / mu + sr) / bend : 1
     await Promise.all([witness.axpy(eta, s), rHat.axpy(eta, t)])
-    slack += 2 * eta * rwt + eta * eta * twt
+    slack += (2 * eta * rt + eta * eta * tt) / mu
     return -((1 - eta) ** 2) * st - 2 * (1 - eta) * (sr + eta * st) + slack
   }
 }

@@ -83,7 +83,6 @@ export async function solveCold(
   const problem = problemOf(model, data)
   const { certificate, iterations } = await solve(problem, w, {
     ...options,
-    classes: model.classes,
     target: { relative: options.tolerance },
     mostIterations: options.maxIterations,
     place: async (point) => {

@@ -1,76 +1,31 @@
-// The preconditioner of the quadratic problem, and the lower bound of the curvature that its certificate may use.
-import { native, type NativeLowRank, type NativeVector } from '../native.js'
+// The preconditioner of the quadratic problem: a sketch of its curvature by random combinations of Jacobian rows.
+import type { NativeLowRank, NativeVector } from '../native.js'
 import type { PassOptions } from '../model/passes.js'
 import type { QuadraticProblem } from './quadratic.js'
 
-/** Rows of J that are kept, and the most memory for them. */
-const mostRows = 250
+/** Rows of the sketch, and the most memory for them. */
+const mostRows = 600
 const mostBytes = 192 * 2 ** 20
+/** Fewer rows than this are not worth their solves. */
+const leastRows = 8
 
 export interface Preconditioner {
-  /** out := M^-1 x, M = (1/m) J^T J + mu I over m sampled rows. */
+  /** out := M^-1 x, M = (1/r) Z^T Z + mu I with r rows z = J_i^T e of sampled examples i, e random signs. */
   apply(x: NativeVector, out: NativeVector): Promise<void>
-  /** out := S^-1 x with S <= H: S = (m/n)(1/m) J^T J + mu I, scaled down by what float32 rows may have lost. */
-  applySlack(x: NativeVector, out: NativeVector): Promise<void>
-  /** x^T S^-1 x. */
-  slackQuadratic(x: NativeVector): Promise<number>
-  /** A bound on the largest eigenvalue of S^-1. */
-  readonly slackCeiling: number
-  /** How many rows of the data were sampled; 0 for none. */
+  /** How many rows of the data were sampled; 0 for none: M = mu I. */
   readonly sampled: number
   dispose(): void
 }
 
-/** Without curvature: M = S = mu I. */
+/** Without curvature: M = mu I. */
 export function scaledIdentity(mu: number): Preconditioner {
-  const divide = async (x: NativeVector, out: NativeVector): Promise<void> => {
-    if (x !== out) await out.copyFrom(x)
-    await out.scale(1 / mu)
-  }
   return {
-    apply: divide,
-    applySlack: divide,
-    slackQuadratic: async (x) => (await x.dot(x)) / mu,
-    slackCeiling: 1 / mu,
+    apply: async (x, out) => {
+      if (x !== out) await out.copyFrom(x)
+      await out.scale(1 / mu)
+    },
     sampled: 0,
     dispose: () => undefined,
-  }
-}
-
-class LowRank implements Preconditioner {
-  readonly #inner: NativeLowRank
-  readonly #slack: NativeLowRank
-  /** 1/c with S = c S', S' from the float32 rows: H >= c S'. */
-  readonly #loss: number
-
-  constructor(
-    inner: NativeLowRank,
-    slack: NativeLowRank,
-    loss: number,
-    readonly sampled: number,
-    readonly slackCeiling: number,
-  ) {
-    this.#inner = inner
-    this.#slack = slack
-    this.#loss = loss
-  }
-
-  async apply(x: NativeVector, out: NativeVector): Promise<void> {
-    await this.#inner.applyInverse(x, out)
-  }
-
-  async applySlack(x: NativeVector, out: NativeVector): Promise<void> {
-    await this.#slack.applyInverse(x, out)
-    await out.scale(this.#loss)
-  }
-
-  async slackQuadratic(x: NativeVector): Promise<number> {
-    return (await this.#slack.inverseQuadratic(x)) * this.#loss
-  }
-
-  dispose(): void {
-    this.#inner.dispose()
-    this.#slack.dispose()
   }
 }
 
@@ -81,33 +36,34 @@ function size(vector: NativeVector, parameters: readonly string[]): number {
 }
 
 /**
- * From m sampled rows, where memory allows one row's Jacobian or more. The rows are among the problem's own, so that
- * (m/n) (1/m) J^T J <= (1/n) sum J^T J: what the certificate's slack rests on (certificates: section 4).
+ * From rows of the problem's own, where memory allows some. E (J_i^T e)(J_i^T e)^T = J_i^T J_i, so one random combination
+ * of a row's K outputs stands for all of them, and r examples take part instead of r / K. The solution does not depend on
+ * M, nor does its certificate; only the number of iterations does.
  */
 export async function makePreconditioner(
   problem: QuadraticProblem,
-  classes: number,
   seed: number,
   options: PassOptions,
 ): Promise<Preconditioner> {
   const like = problem.vector('float32')
+  const bytes = 4 * size(like, problem.parameters)
+  like.dispose()
+  const r = Math.min(mostRows, Math.floor(mostBytes / bytes), problem.rows)
+  if (r < leastRows) return scaledIdentity(problem.damping)
+  const sketch = await problem.sketch(r, seed, options)
   try {
-    const bytes = 4 * size(like, problem.parameters) * classes
-    const m = Math.min(Math.floor(mostRows / classes), Math.floor(mostBytes / bytes), Math.floor(problem.rows / 4))
-    if (m < 1) return scaledIdentity(problem.damping)
-    const { lowRank, squares } = await problem.sampleJacobian(m, seed, options)
-    try {
-      await lowRank.factor(1, problem.damping)
-      const slack = new (native().LowRank)(lowRank)
-      await slack.factor(m / problem.rows, problem.damping)
-      // Rounding rows to float32 moves (1/n) J^T J by at most 2^-22 |J|_F^2 / n.
-      const loss = 1 + (2 ** -22 * squares) / problem.rows / problem.damping
-      return new LowRank(lowRank, slack, loss, m, loss / problem.damping)
-    } catch (error) {
-      lowRank.dispose()
-      throw error
-    }
-  } finally {
-    like.dispose()
+    await sketch.factor(1, problem.damping)
+  } catch (error) {
+    sketch.dispose()
+    throw error
+  }
+  return lowRank(sketch, r)
+}
+
+function lowRank(sketch: NativeLowRank, sampled: number): Preconditioner {
+  return {
+    apply: (x, out) => sketch.applyInverse(x, out),
+    sampled,
+    dispose: () => sketch.dispose(),
   }
 }

@@ -1,11 +1,11 @@
-// The quadratic problem of a tangent model over a dataset: its gradient, curvature products and Jacobian rows.
+// The quadratic problem of a tangent model over a dataset: its gradient, curvature products and sketch.
 //
 //   L(w) = 1/(2n) sum_i |f_core(x_i) + J_i w - target_i|^2 + mu/2 |w|^2        (Golatkar et al. 2021, eq. 8)
 //   grad L(w) = (1/n) sum J_i^T (f_core(x_i) + J_i w - target_i) + mu w,  H = (1/n) sum J_i^T J_i + mu I
 import { RandomStream, streams } from '../data/philox.js'
 import type { Dataset } from '../dataset.js'
 import { runPass, rowsPass, type Engine } from '../model/products.js'
-import { checkSignal, slices, type PassOptions } from '../model/passes.js'
+import { runSteps, slices, type PassOptions, type Slice } from '../model/passes.js'
 import { native, type DType, type FloatArray, type NativeLowRank, type NativeVector } from '../native.js'
 
 export interface QuadraticOptions {
@@ -150,43 +150,26 @@ export class QuadraticProblem {
     return sum / this.rows
   }
 
-  /**
-   * Jacobian rows J_i^T e_k, all K of each of m rows drawn by `seed`, computed in float64 and kept in float32, as a
-   * preconditioner that has no factor yet; with the sum of their squares.
-   */
-  async sampleJacobian(
-    m: number,
-    seed: number,
-    options: PassOptions,
-  ): Promise<{ lowRank: NativeLowRank; squares: number }> {
+  /** r rows J_i^T e, float32, of r examples drawn by `seed`, e independent random signs; without a factor yet. */
+  async sketch(r: number, seed: number, options: PassOptions): Promise<NativeLowRank> {
     const { engine, data, parameters } = this.#options
-    const k = engine.classes
-    const row = this.vector('float64')
-    const lowRank = new (native().LowRank)(row, parameters, m * k, m)
-    const picked = data.subset(drawPositions(m, this.rows, seed))
+    const row = this.vector('float32')
+    const lowRank = new (native().LowRank)(row, parameters, r, r)
+    const picked = data.subset(drawPositions(r, this.rows, seed))
+    const random = new RandomStream(seed, streams.user, 1)
     try {
-      const program = await engine.programs.get({ quantity: 'vjp', dtype: 'float64', parameters, batch: 1 })
-      const weights = await engine.weights('float64')
+      const program = await engine.programs.get({ quantity: 'vjp', dtype: 'float32', parameters, batch: 1 })
+      const weights = await engine.weights('float32')
       const width = engine.inputShape.reduce((a, b) => a * b, 1)
-      let squares = 0
-      for (const slice of slices(picked, width, 1)) {
-        checkSignal(options.signal)
-        const norms: Promise<number>[] = []
-        const steps: Promise<unknown>[] = []
-        for (let c = 0; c < k; c++) {
-          const cotangents = new Float32Array(k)
-          cotangents[c] = 1
-          steps.push(
-            program.run({ rows: 1, inputs: slice.inputs, parameters: weights, cotangents, sums: row, outputs: false }),
-            lowRank.append(row),
-          )
-          norms.push(row.dot(row))
-        }
-        await Promise.all(steps)
-        for (const norm of await Promise.all(norms)) squares += norm
+      const step = async (slice: Slice): Promise<number> => {
+        const cotangents = new Float32Array(engine.classes).map(() => (random.next() & 1 ? 1 : -1))
+        const call = { rows: 1, inputs: slice.inputs, parameters: weights, cotangents, sums: row, outputs: false }
+        await Promise.all([program.run(call), lowRank.append(row)])
+        return 1
       }
-      this.passes.float64 += (m * k) / this.rows
-      return { lowRank, squares }
+      await runSteps(slices(picked, width, 1), step, r, 'sketch', options)
+      this.passes.float32 += r / this.rows
+      return lowRank
     } catch (error) {
       lowRank.dispose()
       throw error

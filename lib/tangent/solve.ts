@@ -8,7 +8,6 @@ import { makePreconditioner, type Preconditioner } from './preconditioner.js'
 import type { QuadraticProblem } from './quadratic.js'
 
 export interface SolveOptions extends PassOptions {
-  classes: number
   /** The distance |w - w*| that must be certified, or relative to |w|. */
   target: { distance: number } | { relative: number }
   mostIterations: number
@@ -39,7 +38,7 @@ export interface Unconverged {
 
 /** w := a point certified to lie within the target of the exact minimiser; w is where the solve starts. */
 export async function solve(problem: QuadraticProblem, w: NativeVector, options: SolveOptions): Promise<SolveResult> {
-  const preconditioner = await makePreconditioner(problem, options.classes, options.seed, options)
+  const preconditioner = await makePreconditioner(problem, options.seed, options)
   const work = {
     base: problem.vector('float64'),
     rho: problem.vector('float64'),
@@ -92,7 +91,7 @@ async function refine(
     await Promise.all([w.copyFrom(base), w.axpy(1, x), base.axpy(1, witness)])
     await options.place?.(w)
     const measure = await problem.gradient(base, rho, options)
-    const certificate = await certify(problem, preconditioner, { w, witness: base, rho, measure }, options)
+    const certificate = await certify(problem, { w, witness: base, rho, measure }, options)
     if (certificate.distance <= (await wantedDistance(w, options))) {
       return { certificate, iterations, rounds: round, sampled: preconditioner.sampled }
     }

@@ -11,27 +11,12 @@ void LowRankHandle::init(Napi::Env env, Napi::Object exports) {
                                     method_named<&LowRankHandle::append>("append"),
                                     method_named<&LowRankHandle::factor>("factor"),
                                     method_named<&LowRankHandle::apply_inverse>("applyInverse"),
-                                    method_named<&LowRankHandle::inverse_quadratic>("inverseQuadratic"),
                                 }));
 }
 
-// (like: Vector, parameters: string[], rows, sampled), or (other: LowRank) to share its Jacobian under another factor.
+// (like: Vector, parameters: string[], rows, sampled)
 LowRankHandle::LowRankHandle(const Napi::CallbackInfo& info) : Handle(info) {
   guarded(info.Env(), [&] {
-    if (info.Length() == 1) {
-      const std::shared_ptr<LowRankState>& other = LowRankHandle::from(info[0], "other").held();
-      auto state = std::make_unique<LowRankState>(other->queue, other->layout);
-      state->selection = other->selection;
-      state->rows = other->rows;
-      state->sampled = other->sampled;
-      // Sharing happens on the queue, after the first factor of the other.
-      StepQueue& queue = other->queue;
-      hold(info.Env(), queue.share(std::move(state)), 0);
-      start_task(info.Env(), queue, [self = held(), other] {
-        if (other->preconditioner) self->preconditioner.emplace(*other->preconditioner);
-      });
-      return;
-    }
     const std::shared_ptr<DeviceVector>& like = VectorHandle::from(info[0], "like").held();
     auto state = std::make_unique<LowRankState>(like->queue(), like->layout());
     state->selection = Selection(info[1], *like->layout());
@@ -91,17 +76,6 @@ Napi::Value LowRankHandle::apply_inverse(const Napi::CallbackInfo& info) {
       });
   target.written_by(started.ticket);
   return started.promise;
-}
-
-Napi::Value LowRankHandle::inverse_quadratic(const Napi::CallbackInfo& info) {
-  return start_task(
-             info.Env(), held()->queue,
-             [state = held(), x = VectorHandle::from(info[0], "x").held()] {
-               if (!state->preconditioner) throw Error(ErrorCode::internal, "expected a factor before it is applied");
-               return state->preconditioner->inverse_quadratic(state->selection.gather<double>(*x));
-             },
-             [](Napi::Env env, double value) { return Napi::Number::New(env, value); })
-      .promise;
 }
 
 }  // namespace palimpsest

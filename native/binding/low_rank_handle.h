@@ -36,7 +36,6 @@ class LowRankHandle : public Handle<LowRankHandle, LowRankState> {
   Napi::Value append(const Napi::CallbackInfo& info);
   Napi::Value factor(const Napi::CallbackInfo& info);
   Napi::Value apply_inverse(const Napi::CallbackInfo& info);
-  Napi::Value inverse_quadratic(const Napi::CallbackInfo& info);
 };
 
 }  // namespace palimpsest
