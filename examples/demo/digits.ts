@@ -11,11 +11,29 @@ export interface Sizes {
   owners: number
   testRows: number
   fineTuningEpochs: number
+  /** Accuracy that the noise may cost: its outputs' standard deviation is up to 5 % of the target scale. */
+  noiseCost: number
 }
 
 export const sizes: Record<'full' | 'small', Sizes> = {
-  full: { publicRows: 9000, coreEpochs: 3, userRows: 3000, owners: 100, testRows: 4000, fineTuningEpochs: 5 },
-  small: { publicRows: 1500, coreEpochs: 3, userRows: 400, owners: 20, testRows: 500, fineTuningEpochs: 5 },
+  full: {
+    publicRows: 9000,
+    coreEpochs: 4,
+    userRows: 3000,
+    owners: 100,
+    testRows: 4000,
+    fineTuningEpochs: 5,
+    noiseCost: 0.02,
+  },
+  small: {
+    publicRows: 1500,
+    coreEpochs: 6,
+    userRows: 300,
+    owners: 15,
+    testRows: 500,
+    fineTuningEpochs: 5,
+    noiseCost: 0.06,
+  },
 }
 
 /** The class that the core never sees: one owner brings all of it. */
