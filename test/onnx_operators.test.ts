@@ -168,6 +168,8 @@ const structure: Sample[] = [
   one('Gather', [at.int('axis', 1)], { name: 'Gather of one position', more: ['i'], constants: [ints('i', [-2], [])] }),
   one('Gather', [at.int('axis', 1)], { name: 'Gather backwards', more: ['i'], constants: [ints('i', [3, 1])] }),
   { name: 'GatherND of two axes', nodes: [node('Transpose', ['x'], ['t']), node('GatherND', ['t', 'i'], ['g']), node('Transpose', ['g'], ['h'])], constants: [ints('i', [0, 1, 5, -1, 2, 2], [3, 2])] },
+  { name: 'ScatterND into constants and weights', nodes: [node('ConstantOfShape', ['s'], ['c']), node('ScatterND', ['c', 'i', 'u'], ['d']), node('ScatterND', ['w', 'j', 'd'], ['v']), node('MatMul', ['x', 'v'], ['h'])], constants: [ints('s', [2, 3]), ints('i', [0, 1, 1, -1], [2, 2]), floats('u', [2], [5, 6]), ints('j', [4, 1], [2, 1]), random('w', [6, 3])] },
+  { name: 'as_strided, by positions of examples', nodes: [node('Shape', ['x'], ['n'], [at.int('end', 1)]), node('Squeeze', ['n'], ['m']), node('Range', ['zero', 'm', 'one'], ['r']), node('Mul', ['r', 'k'], ['p']), node('Unsqueeze', ['p', 'a'], ['q']), node('Add', ['q', 'o'], ['t']), node('Reshape', ['x', 'flat'], ['f']), node('Gather', ['f', 't'], ['h'])], constants: [ints('zero', [0], []), ints('one', [1], []), ints('k', [24], []), ints('a', [1, 2]), ints('o', [3, 0, 23, 7], [1, 2, 2]), ints('flat', [-1])] },
   one('Pad', [], { more: ['p'], constants: [ints('p', [0, 1, 0, 0, 0, 2])] }),
   one('Pad', [], { name: 'Pad with a number', more: ['p', 'v'], constants: [ints('p', [0, 1, 0, 0, 0, 2]), floats('v', [], [0.75])] }),
   one('Pad', [], { name: 'Pad that crops', more: ['p'], constants: [ints('p', [0, -1, 2, 0, 1, -3])] }),

@@ -25,7 +25,14 @@ export interface Sequence {
   readonly items: readonly Tensor[]
 }
 
-export type Operand = Tensor | Sequence
+/** Whole numbers slope n + offsets, n the example: offsets [1, ..] repeated along the batch axis. */
+export interface Positions {
+  readonly kind: 'positions'
+  readonly slope: number
+  readonly offsets: Known
+}
+
+export type Operand = Tensor | Sequence | Positions
 
 export type Arithmetic = 'Add' | 'Sub' | 'Mul' | 'Div'
 export type Comparison = 'Equal' | 'Greater' | 'GreaterOrEqual'

@@ -9,6 +9,7 @@ import { computed, Emitter, type Operand } from './emitter.js'
 import { embedExternalData, readModelFile } from './files.js'
 import { readInput, readOutput, type ModelInput } from './interface.js'
 import { lowerings } from './lower/index.js'
+import { lowerPositions } from './lower/positions.js'
 import { naming, nodeError } from './names.js'
 import { flattenNodes, type GraphNode } from './nodes.js'
 import type { ModelProto } from './onnx_pb.js'
@@ -233,7 +234,9 @@ class Lowered {
   #lower(node: GraphNode): Operand[] {
     const lowering = loweringOf(node)!
     const inputs = node.input.map((name) => (name ? this.operand(name) : undefined))
-    const result = lowering.lower(new NodeScope(this.#emit, node, this.opset, inputs))
+    const scope = new NodeScope(this.#emit, node, this.opset, inputs)
+    const counted = inputs.some((operand) => operand?.kind === 'positions')
+    const result = counted ? lowerPositions(scope, inputs) : lowering.lower(scope)
     return Array.isArray(result) ? result : [result]
   }
 

@@ -120,10 +120,21 @@ function reasonAgainst(source: Source, found: ReadonlySet<Role> | undefined): st
   if (found.has('weight')) return source.shape.length === 0 ? 'a single number' : undefined
   if (source.shape.length === 0) return 'a single number'
   const single = source.anonymous && source.shape.every((d) => d === 1)
-  if (found.has('operand')) return single ? 'a single number without a name of its own' : undefined
+  if (found.has('operand')) {
+    if (single) return 'a single number without a name of its own'
+    return source.anonymous && isMask(source) ? 'a mask: zeros and one large negative number' : undefined
+  }
   const standIn = found.has('scale') && found.has('bias') ? undefined : found.has('scale') ? 1 : 0
   if (!source.anonymous || standIn === undefined || !isUniform(source, standIn)) return undefined
   return `all ${standIn === 1 ? 'ones' : 'zeros'} and without a name of its own: stands for an absent ${standIn === 1 ? 'scale' : 'bias'}`
+}
+
+/** What attention adds to scores that it leaves out; -100 is the smallest that is in use. */
+function isMask(source: Source): boolean {
+  const { data } = source.read(new Budget(Infinity))
+  let least = 0
+  for (const v of data) least = Math.min(least, v)
+  return least <= -100 && data.every((v) => v === 0 || v === least)
 }
 
 function isUniform(source: Source, value: number): boolean {

@@ -47,6 +47,7 @@ export class NodeScope {
   optional(i: number): Tensor | undefined {
     const operand = this.#inputs[i]
     if (operand?.kind === 'sequence') this.malformed(`expected input ${i} to be a tensor, got a sequence`)
+    if (operand?.kind === 'positions') this.unsupported(`expected input ${i} to be a tensor of floats, got integers`)
     return operand
   }
 

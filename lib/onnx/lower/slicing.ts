@@ -143,6 +143,34 @@ const gatherNd = lowering(2, 2, (s) => {
   return s.emit.reshape(taken(s, merged, 0, flat), [...indices.shape.slice(0, -1), ...dims.slice(depth)])
 })
 
+/** Parts of a tensor without examples replaced by constants: where(mask, updates, data). */
+const scatterNd = lowering(3, 3, (s): Tensor => {
+  const data = s.input(0)
+  const [indices, updates] = [s.known(1, 'indices'), s.known(2, 'updates')]
+  const dims = dimsOf(data)
+  const depth = indices.shape.at(-1) ?? 0
+  if (s.attributes.string('reduction', 'none') !== 'none') return s.unsupported('expected reduction none')
+  if (dims.some((d) => d < 0) || updates.batch)
+    return s.unsupported('expected data that are the same for every example')
+  if (depth < 1 || depth > dims.length)
+    return s.malformed(`expected indices into 1 to ${dims.length} axes, got ${depth}`)
+  const size = product(dims.slice(depth))
+  const values = s.ints(1, 'indices')
+  if (updates.data.length !== (values.length / depth) * size) {
+    return s.malformed(`expected updates for ${values.length / depth} positions, got ${updates.data.length} values`)
+  }
+  s.emit.budget.take(16 * product(dims), 'ScatterND')
+  const [mask, full] = [new Float64Array(product(dims)), new Float64Array(product(dims))]
+  for (let i = 0; i * depth < values.length; i++) {
+    const index = values.slice(i * depth, (i + 1) * depth)
+    const at = index.reduce((sum, position, axis) => sum * dims[axis] + s.axis(position, dims[axis]), 0) * size
+    mask.fill(1, at, at + size)
+    full.set(updates.data.subarray(i * size, (i + 1) * size), at)
+  }
+  const known = (type: DataType, of: Float64Array): Known => ({ kind: 'known', type, shape: dims, data: of })
+  return s.emit.where(known(DataType.BOOL, mask), known(updates.type, full), data)
+})
+
 const pad = lowering(2, 4, (s) => {
   const rank = s.rank(0)
   const pads = s.ints(1, 'pads')
@@ -270,6 +298,7 @@ export const slicing = {
   SplitToSequence: splitToSequence,
   Gather: gather,
   GatherND: gatherNd,
+  ScatterND: scatterNd,
   Pad: pad,
   NonZero: nonZero,
   Trilu: trilu,

@@ -1,11 +1,12 @@
 // Operators that rearrange elements: shapes, permutations, joining and splitting.
 import type { Dimension } from '../../network.js'
 import { batchAxis, product } from '../../networks/dims.js'
-import { dimsOf, type Sequence, type Tensor } from '../emitter.js'
+import { dimsOf, type Operand, type Sequence, type Tensor } from '../emitter.js'
 import { castKnown, dimensionOf, knownDims, knownInts, reshapeKnown, type Linear } from '../known.js'
 import { TensorProto_DataType as DataType } from '../onnx_pb.js'
 import { lowering, type Lowering, type NodeScope } from '../scope.js'
 import { decodeTensor, type Known } from '../tensors.js'
+import { examples } from './positions.js'
 
 const shape = lowering(1, 1, (s) => {
   const dims = dimsOf(s.input(0))
@@ -196,10 +197,13 @@ const constantOfShape = lowering(1, 1, (s) => {
   return s.emit.expand(scalar, dims)
 })
 
-const range = lowering(3, 3, (s) => {
-  const [start, limit, delta] = [s.number(0, 'start'), s.number(1, 'limit'), s.number(2, 'delta')]
-  const count = Math.max(Math.ceil((limit - start) / delta), 0)
-  if (!Number.isSafeInteger(count)) return s.malformed(`expected a finite range, got ${start} to ${limit} by ${delta}`)
+const range = lowering(3, 3, (s): Operand => {
+  const [limit] = s.linears(1, 'limit')
+  if (limit?.batch === 1 && limit.constant === 0 && s.number(0, 'start') === 0 && s.number(2, 'delta') === 1)
+    return examples
+  const [start, end, delta] = [s.number(0, 'start'), s.number(1, 'limit'), s.number(2, 'delta')]
+  const count = Math.max(Math.ceil((end - start) / delta), 0)
+  if (!Number.isSafeInteger(count)) return s.malformed(`expected a finite range, got ${start} to ${end} by ${delta}`)
   s.emit.budget.take(8 * count, 'Range')
   const values = Array.from({ length: count }, (_, i) => start + i * delta)
   return { ...knownInts(values), type: s.known(0, 'start').type }
