@@ -1,5 +1,4 @@
 // Model: a trained network on a device, its weights, and the products of its curvature.
-import { readFile } from 'node:fs/promises'
 import { PalimpsestError } from './errors.js'
 import {
   evaluate,
@@ -13,13 +12,25 @@ import {
   type LossOptions,
   type ProductOptions,
 } from './model/products.js'
-import { checkData, type Data } from './model/passes.js'
+import { checkData, holdData, type Data } from './model/passes.js'
+import { readFisherOptions, readLossOptions, readProductOptions } from './model/options.js'
 import { Programs } from './model/programs.js'
-import { writeFileAtomically } from './model/files.js'
+import { readBytes, writeFileAtomically } from './model/files.js'
 import { native, type DType, type FloatArray, type NativeVector } from './native.js'
 import type { NetworkDescription, TensorMap } from './network.js'
-import { exportNetwork, exportOnnx, importOnnx, type ParameterChoice, type OnnxModel } from './onnx/index.js'
-import { invalid, oneOf } from './options.js'
+import { exportNetwork, exportOnnx, importOnnx, type ImportOptions, type OnnxModel } from './onnx/index.js'
+import {
+  check,
+  integer,
+  invalid,
+  is,
+  oneOf,
+  optional,
+  readOptions,
+  string,
+  withDefault,
+  type Check,
+} from './options.js'
 import { readSafetensors, writeSafetensors } from './safetensors.js'
 import { ParameterVector } from './vector.js'
 
@@ -34,10 +45,21 @@ export interface ModelOptions {
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 }
 
-export interface LoadOptions extends ModelOptions {
-  /** Which initializers are parameters, by name or predicate, instead of the rule in docs/operators.md. */
-  parameters?: ParameterChoice
+export interface LoadOptions extends ModelOptions, ImportOptions {}
+
+/** Anything, or nothing: checked where it is used. */
+function later<T>(): Check<T | undefined> {
+  return { expected: 'a value', read: (value) => value as T | undefined }
 }
+
+const deviceOption = withDefault(check('a device', is.string), 'auto')
+const importOptions = {
+  parameters: later<NonNullable<ImportOptions['parameters']>>(),
+  output: optional(string),
+  inputShape: later<readonly number[]>(),
+  maxBytes: optional(integer({ min: 1 })),
+}
+const vectorOptions = { dtype: withDefault(oneOf('float32', 'float64'), 'float32') }
 
 /** What the ONNX file has besides weights. */
 interface Origin {
@@ -46,17 +68,13 @@ interface Origin {
   leftOut: readonly { name: string; reason: string }[]
 }
 
-function deviceOf(options: ModelOptions): string {
-  const wanted = options.device ?? 'auto'
+function deviceOf(wanted: string): string {
   const known = native().devices()
   if (wanted === 'auto') return (known.find((device) => device.available) ?? known[0]).name
   const found = known.find((device) => device.name === wanted)
   if (found?.available) return found.name
   const why = found?.description ?? `this build has ${known.map((device) => device.name).join(', ')}`
-  throw new PalimpsestError(
-    'ERR_DEVICE',
-    `expected a device that can be used for 'device', got '${String(wanted)}': ${why}`,
-  )
+  throw new PalimpsestError('ERR_DEVICE', `expected a device that can be used for 'device', got '${wanted}': ${why}`)
 }
 
 /**
@@ -113,9 +131,11 @@ export class Model {
    * [N, K], ERR_IO, ERR_DEVICE.
    */
   static async load(source: string | URL | Uint8Array, options: LoadOptions = {}): Promise<Model> {
-    const device = deviceOf(options)
-    const onnx = await importOnnx(source, options.parameters === undefined ? {} : { parameters: options.parameters })
-    return new Model(onnx, device, { onnx, endsIn: onnx.endsIn, leftOut: onnx.leftOut })
+    const read = readOptions(options, { device: deviceOption, ...importOptions }, 'Model.load()')
+    const { device, ...rest } = read
+    const known = Object.entries(rest).filter(([, value]) => value !== undefined)
+    const onnx = await importOnnx(source, Object.fromEntries(known))
+    return new Model(onnx, deviceOf(device), { onnx, endsIn: onnx.endsIn, leftOut: onnx.leftOut })
   }
 
   /** From a network that was built, e.g. `networks.lenet({ seed: 1 })`. */
@@ -123,7 +143,8 @@ export class Model {
     if (source?.network === undefined || !(source.parameters instanceof Map)) {
       throw invalid('source', 'a built network, { network, parameters }', source)
     }
-    return new Model(source, deviceOf(options), { endsIn: null, leftOut: [] })
+    const { device } = readOptions(options, { device: deviceOption }, 'Model.fromNetwork()')
+    return new Model(source, deviceOf(device), { endsIn: null, leftOut: [] })
   }
 
   /** Shape of one input, without the batch axis. */
@@ -184,35 +205,47 @@ export class Model {
   /** Replaces the weights in one step. ERR_INVALID_ARGUMENT for a vector of another model, or one that is not finite. */
   async setWeights(weights: ParameterVector): Promise<void> {
     this.#check()
-    const size = await weights.dot(weights)
-    if (!Number.isFinite(size)) throw invalid('weights', 'finite values', 'a vector with NaN or infinite values')
-    await this.#weights.copyFrom(weights)
-    this.#version++
+    if (!(weights instanceof ParameterVector)) throw invalid('weights', 'a ParameterVector', weights)
+    const narrow = await finiteCopy(weights, 'float32', 'weights')
+    try {
+      this.#check()
+      const copied = this.#weights.native.copyFrom(narrow.native)
+      // Counted as soon as it is queued: no later call takes the old weights for these.
+      this.#version++
+      await copied
+    } finally {
+      narrow.dispose()
+    }
   }
 
   /** A vector with the shapes of the parameters: the values given by name, zeros elsewhere. */
   vector(values: Readonly<Record<string, FloatArray>> = {}, options: { dtype?: DType } = {}): ParameterVector {
     this.#check()
-    const dtype = options.dtype === undefined ? 'float32' : oneOf('float32', 'float64').read(options.dtype, 'dtype')
+    const { dtype } = readOptions(options, vectorOptions, 'vector()')
     return new ParameterVector(new (native().Vector)(this.engine.network, dtype, values))
   }
 
   /** Logits [N, K]. */
   async evaluate(data: Data, options: ProductOptions = {}): Promise<FloatArray> {
     this.#check()
-    return evaluate(this.engine, data, options)
+    const read = readProductOptions(options, 'evaluate()')
+    return evaluate(this.engine, holdData(data, this.engine, false), read)
   }
 
   /** J v: [N, K], the change of each logit along the tangent v. */
   async jvp(data: Data, v: ParameterVector, options: ProductOptions = {}): Promise<FloatArray> {
     this.#check()
-    return this.#withTangent(v, options, (tangent) => jvp(this.engine, data, tangent, options))
+    const read = readProductOptions(options, 'jvp()')
+    const held = holdData(data, this.engine, false)
+    return this.#withTangent(v, read, (tangent) => jvp(this.engine, held, tangent, read))
   }
 
   /** J^T u, summed over the rows; `cotangent` is u [N, K]. */
   async vjp(data: Data, cotangent: FloatArray, options: ProductOptions = {}): Promise<ParameterVector> {
     this.#check()
-    const rows = checkData(data, this.engine, false)
+    const read = readProductOptions(options, 'vjp()')
+    const held = holdData(data, this.engine, false)
+    const rows = checkData(held, this.engine, false)
     if (!(cotangent instanceof Float32Array || cotangent instanceof Float64Array)) {
       throw invalid('cotangent', 'a Float32Array or Float64Array', cotangent)
     }
@@ -222,45 +255,43 @@ export class Model {
         `expected a cotangent of ${rows} x ${this.classes} values, got ${cotangent.length}`,
       )
     }
-    return new ParameterVector(await vjp(this.engine, data, cotangent, options))
+    const u = cotangent.slice()
+    const wrong = u.findIndex((value) => !Number.isFinite(value))
+    if (wrong >= 0) throw invalid('cotangent', 'finite values', u[wrong])
+    return new ParameterVector(await vjp(this.engine, held, u, read))
   }
 
   /** Gradient of the mean loss. */
   async gradient(data: Data, options: LossOptions = {}): Promise<ParameterVector> {
     this.#check()
-    return new ParameterVector(await lossProduct(this.engine, 'gradient', data, undefined, options))
+    const read = readLossOptions(options, 'gradient()')
+    const held = holdData(data, this.engine, true)
+    return new ParameterVector(await lossProduct(this.engine, 'gradient', held, undefined, read))
   }
 
   /** Generalised Gauss-Newton matrix times v: mean of J^T H J v, H the loss's Hessian at the logits (Schraudolph 2002). */
   async ggnProduct(data: Data, v: ParameterVector, options: LossOptions = {}): Promise<ParameterVector> {
-    this.#check()
-    return this.#withTangent(
-      v,
-      options,
-      async (tangent) => new ParameterVector(await lossProduct(this.engine, 'ggnProduct', data, tangent, options)),
-    )
+    return this.#curvatureProduct('ggnProduct', data, v, options)
   }
 
   /** Hessian of the mean loss times v, exact (Pearlmutter 1994). */
   async hessianProduct(data: Data, v: ParameterVector, options: LossOptions = {}): Promise<ParameterVector> {
-    this.#check()
-    return this.#withTangent(
-      v,
-      options,
-      async (tangent) => new ParameterVector(await lossProduct(this.engine, 'hessianProduct', data, tangent, options)),
-    )
+    return this.#curvatureProduct('hessianProduct', data, v, options)
   }
 
   /** Diagonal of the Fisher matrix of the softmax likelihood: mean over rows of squared per-example gradients. */
   async fisherDiagonal(data: Data, options: FisherOptions = {}): Promise<ParameterVector> {
     this.#check()
-    return new ParameterVector(await fisherDiagonal(this.engine, data, options))
+    const read = readFisherOptions(options, 'fisherDiagonal()')
+    const held = holdData(data, this.engine, (read.type ?? 'empirical') === 'empirical')
+    return new ParameterVector(await fisherDiagonal(this.engine, held, read))
   }
 
   /** Mean loss and accuracy (share of rows whose largest logit is the label's). */
   async measure(data: Data, options: LossOptions = {}): Promise<{ loss: number; accuracy: number }> {
     this.#check()
-    return measureLoss(this.engine, data, options)
+    const read = readLossOptions(options, 'measure()')
+    return measureLoss(this.engine, holdData(data, this.engine, true), read)
   }
 
   /** An independent model with the same network and weights. */
@@ -324,7 +355,7 @@ export class Model {
   /** Reads weights (and running statistics, where the file has them) that `save` or PyTorch wrote under the same names. */
   async loadWeights(source: string | URL | Uint8Array): Promise<void> {
     this.#check()
-    const bytes = source instanceof Uint8Array ? source : await readFile(source)
+    const bytes = await readBytes(source)
     const { tensors } = readSafetensors(bytes)
     const fits = (name: string, shape: readonly number[]) => {
       const tensor = tensors.get(name)
@@ -385,20 +416,42 @@ export class Model {
     return this.#wide
   }
 
-  /** The tangent in the type that the product works in. */
+  async #curvatureProduct(
+    quantity: 'ggnProduct' | 'hessianProduct',
+    data: Data,
+    v: ParameterVector,
+    options: LossOptions,
+  ): Promise<ParameterVector> {
+    this.#check()
+    const read = readLossOptions(options, `${quantity}()`)
+    const held = holdData(data, this.engine, quantity === 'hessianProduct')
+    return this.#withTangent(
+      v,
+      read,
+      async (tangent) => new ParameterVector(await lossProduct(this.engine, quantity, held, tangent, read)),
+    )
+  }
+
+  /** A copy of the tangent, as it is now, in the type that the product works in. */
   async #withTangent<T>(
     v: ParameterVector,
     options: ProductOptions,
     work: (v: NativeVector) => Promise<T>,
   ): Promise<T> {
     if (!(v instanceof ParameterVector)) throw invalid('v', 'a ParameterVector', v)
-    const dtype = options.precision ?? 'float32'
-    if (v.dtype === dtype) return work(v.native)
-    const converted = await v.clone(dtype)
+    const copy = await finiteCopy(v, options.precision ?? 'float32', 'v')
     try {
-      return await work(converted.native)
+      return await work(copy.native)
     } finally {
-      converted.dispose()
+      copy.dispose()
     }
   }
+}
+
+/** The vector as it is now, in that type; ERR_INVALID_ARGUMENT where a value is not finite (in float64: its square). */
+async function finiteCopy(v: ParameterVector, dtype: DType, name: string): Promise<ParameterVector> {
+  const copy = await v.clone(dtype)
+  if (Number.isFinite(await copy.dot(copy))) return copy
+  copy.dispose()
+  throw invalid(name, 'finite values', 'a vector with NaN or infinite values')
 }

@@ -1,10 +1,10 @@
 // TangentModel: a network linearised at a frozen core, whose user weights can be solved for and forgotten from.
-import { readFile } from 'node:fs/promises'
 import { Dataset } from './dataset.js'
 import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
-import { checkData, checkPassOptions, type Data, type PassOptions } from './model/passes.js'
-import { writeFileAtomically } from './model/files.js'
+import { readPassOptions } from './model/options.js'
+import { checkData, holdData, type Data, type PassOptions } from './model/passes.js'
+import { readBytes, writeFileAtomically } from './model/files.js'
 import { largest } from './model/products.js'
 import { native, type NativeVector } from './native.js'
 import { check, invalid, is, number, optional, readOptions, withDefault } from './options.js'
@@ -139,11 +139,12 @@ export class TangentModel {
   /** f_core(x) + J(x) w, [N, K]. */
   async evaluate(data: Data, options: PassOptions = {}): Promise<Float32Array> {
     const { served, untouched } = this.state
-    checkPassOptions(options)
-    if (untouched === true) return (await this.core.evaluate(data, options)) as Float32Array
+    const read = readPassOptions(options, 'evaluate()')
+    if (untouched === true) return (await this.core.evaluate(data, read)) as Float32Array
+    const held = holdData(data, this.core.engine, false)
     this.#reading++
     try {
-      return await tangentOutputs(this.core.engine, data, this.parameters, served, options)
+      return await tangentOutputs(this.core.engine, held, this.parameters, served, read)
     } finally {
       if (--this.#reading === 0) for (const free of this.#retired.splice(0)) free()
     }
@@ -151,9 +152,10 @@ export class TangentModel {
 
   /** Mean squared loss 1/2 |f - target|^2 and accuracy. */
   async measure(data: Data, options: PassOptions = {}): Promise<{ loss: number; accuracy: number }> {
-    const rows = checkData(data, this.core.engine, true)
-    const outputs = await this.evaluate(data, options)
-    const labels = data instanceof Dataset ? data.labels : (data.labels as Int32Array)
+    const held = holdData(data, this.core.engine, true)
+    const rows = checkData(held, this.core.engine, true)
+    const outputs = await this.evaluate(held, options)
+    const labels = held.labels as Int32Array
     const k = this.classes
     let loss = 0
     let right = 0
@@ -193,7 +195,7 @@ export class TangentModel {
     core: Model,
     options: { data?: Dataset; publicData?: Dataset } = {},
   ): Promise<TangentModel> {
-    const { header, weights } = readTangent(await bytesOf(source))
+    const { header, weights } = readTangent(await readBytes(source))
     const { layers, damping, targetScale } = header
     const { publicData, data } = options
     const model = TangentModel.at(core, { layers, damping, targetScale, ...(publicData && { publicData }) })
@@ -299,18 +301,9 @@ function chooseParameters(core: Model, layers: 'all' | 'head' | readonly string[
     const { weight, bias } = head as Head
     return bias === undefined ? [weight] : [weight, bias]
   }
-  const unknown = (layers as readonly string[]).find((name) => !names.includes(name))
+  const unknown = layers.find((name) => !names.includes(name))
   if (unknown !== undefined)
     throw invalid('layers', `names of parameters (${names.slice(0, 8).join(', ')}, ...)`, unknown)
   if (new Set(layers).size !== layers.length) throw invalid('layers', 'each name once', layers)
   return names.filter((name) => layers.includes(name))
-}
-
-async function bytesOf(source: string | URL | Uint8Array): Promise<Uint8Array> {
-  if (source instanceof Uint8Array) return source
-  try {
-    return await readFile(source)
-  } catch (cause) {
-    throw new PalimpsestError('ERR_IO', `could not read '${String(source)}'`, { cause })
-  }
 }

@@ -57,14 +57,20 @@ function augmented(indices: Int32Array, { pad = 0, flip = false, seed, epoch }: 
   return { crops: pad > 0 ? crops : undefined, flips: flip ? flips : undefined }
 }
 
+function ascending(start: number, end: number): Int32Array {
+  return Int32Array.from({ length: end - start }, (_, i) => start + i)
+}
+
 /** The batches of one pass. */
 export function* batches(data: TableView, options: BatchOptions): Generator<Batch, void, undefined> {
   const { size, augment, dropLast = false } = options
   const { rows: store, gather } = data.table
-  const order = options.order ?? Int32Array.from({ length: data.storeRows.length }, (_, i) => i)
+  const { order } = options
+  const total = order?.length ?? data.storeRows.length
   const spec = augment?.pad ? { ...gather, pad: augment.pad } : gather
-  for (let start = 0; start < order.length; start += size) {
-    const positions = order.subarray(start, start + size)
+  for (let start = 0; start < total; start += size) {
+    // No array of all positions where they ascend: a pass needs no memory that grows with the rows.
+    const positions = order?.subarray(start, start + size) ?? ascending(start, Math.min(start + size, total))
     if (dropLast && positions.length < size) return
     const indices = positions.map((position) => data.storeRows[position])
     const labels = indices.map((row) => data.table.labels[row])

@@ -46,12 +46,39 @@ export interface Shape {
   classes: number
 }
 
+/** Arrays that the call owns, checked when they were copied. */
+class HeldBatch implements ArrayBatch {
+  constructor(
+    readonly inputs: Float32Array,
+    readonly rows: number,
+    readonly labels?: Int32Array,
+  ) {}
+}
+
+/**
+ * The data of a call: arrays are copied before the call returns, so that writing to them, transferring or resizing them
+ * meanwhile changes nothing; then checked. Throws ERR_SHAPE or ERR_INVALID_ARGUMENT.
+ */
+export function holdData(data: Data, model: Shape, needLabels: boolean): Data {
+  if (data instanceof Dataset || !(data?.inputs instanceof Float32Array)) {
+    checkData(data, model, needLabels)
+    return data
+  }
+  // Arrays that were given away have no length; their copies would be TypeErrors.
+  const { inputs: given, labels: classes } = data
+  const inputs = given.length > 0 ? new Float32Array(given) : given
+  const labels = classes instanceof Int32Array && classes.length > 0 ? new Int32Array(classes) : classes
+  const rows = checkData({ inputs, ...(labels !== undefined && { labels }) }, model, needLabels)
+  return new HeldBatch(inputs, rows, labels)
+}
+
 function product(shape: readonly number[]): number {
   return shape.reduce((a, b) => a * b, 1)
 }
 
 /** Number of rows; checks the data against the model. Throws ERR_SHAPE or ERR_INVALID_ARGUMENT. */
 export function checkData(data: Data, model: Shape, needLabels: boolean): number {
+  if (data instanceof HeldBatch) return data.rows
   if (data instanceof Dataset) {
     const rows = data.table && data.size
     if (data.shape.join() !== model.inputShape.join()) {

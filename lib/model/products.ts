@@ -12,6 +12,7 @@ import {
   type ProgramOptions,
   type Quantity,
 } from '../native.js'
+import { PalimpsestError } from '../errors.js'
 import { integer, oneOf } from '../options.js'
 import {
   checkData,
@@ -106,11 +107,21 @@ function programOf(quantity: Quantity, options: LossOptions): Omit<ProgramOption
   return { quantity, dtype: dtypeOf(options), ...(loss && { loss }), ...(parameters && { parameters }) }
 }
 
-/** Targets of a slice under the loss. */
-export function targetsOf(engine: Shape, options: LossOptions, slice: Slice): Float32Array {
+/** Targets of a slice under the loss, into `target` where one is given. */
+export function targetsOf(engine: Shape, options: LossOptions, slice: Slice, target?: Float32Array): Float32Array {
   const { loss = 'crossEntropy', targetScale = 1, labelSmoothing = 0 } = options
   const how = loss === 'crossEntropy' ? { smoothing: labelSmoothing } : { scale: targetScale }
-  return oneHot(slice.labels as Int32Array, engine.classes, how)
+  return oneHot(slice.labels as Int32Array, engine.classes, how, target)
+}
+
+/** The same slice after slice, always in one array: native calls copy it before they return. */
+function targetSource(engine: Shape, options: LossOptions): (slice: Slice) => Float32Array {
+  let targets = new Float32Array(0)
+  return (slice) => {
+    const size = slice.rows * engine.classes
+    if (targets.length < size) targets = new Float32Array(size)
+    return targetsOf(engine, options, slice, targets)
+  }
 }
 
 /** A pass whose row outputs (of width K each) are put together into [N, K] arrays, one an output. */
@@ -127,7 +138,19 @@ export async function rowsPass(
     ...pass,
     collect: (parts, slice) => whole.forEach((to, i) => to.set(parts[i], slice.start * width)),
   })
+  whole.forEach((values) => {
+    const wrong = values.findIndex((value) => !Number.isFinite(value))
+    if (wrong >= 0) throw overflow(pass.phase, values[wrong], `row ${Math.floor(wrong / width)}`)
+  })
   return whole
+}
+
+/** What could not be computed is refused, never returned as NaN. */
+function overflow(what: string, value: number, where: string): PalimpsestError {
+  return new PalimpsestError(
+    'ERR_INVALID_ARGUMENT',
+    `expected inputs and weights whose ${what} is finite, got ${value} in ${where}`,
+  )
 }
 
 function newSums(engine: Engine, dtype: DType): NativeVector {
@@ -143,6 +166,8 @@ async function intoSums(
   const sums = newSums(engine, dtype)
   try {
     await work(sums)
+    const square = await sums.dot(sums)
+    if (!Number.isFinite(square)) throw overflow('product', square, 'its sum of squares')
     return sums
   } catch (error) {
     sums.dispose()
@@ -195,10 +220,8 @@ export async function lossProduct(
   const program = programOf(quantity, { loss: 'crossEntropy', ...options })
   const needLabels = quantity !== 'ggnProduct'
   const rows = checkData(data, engine, needLabels)
-  const inputs = (slice: Slice) => ({
-    weights: 1 / rows,
-    ...(needLabels && { targets: targetsOf(engine, options, slice) }),
-  })
+  const targets = targetSource(engine, options)
+  const inputs = (slice: Slice) => ({ weights: 1 / rows, ...(needLabels && { targets: targets(slice) }) })
   return intoSums(engine, dtypeOf(options), (sums) =>
     runPass(engine, {
       phase: quantity,
@@ -221,6 +244,7 @@ export async function measureLoss(
 ): Promise<{ loss: number; accuracy: number }> {
   const program = programOf('loss', { loss: 'crossEntropy', ...options })
   const k = engine.classes
+  const targets = targetSource(engine, options)
   let loss = 0
   let right = 0
   const rows = await runPass(engine, {
@@ -229,7 +253,7 @@ export async function measureLoss(
     data,
     options,
     needLabels: true,
-    inputs: (slice) => ({ weights: 1, targets: targetsOf(engine, options, slice) }),
+    inputs: (slice) => ({ weights: 1, targets: targets(slice) }),
     collect: ([logits, losses], slice) => {
       for (let i = 0; i < slice.rows; i++) {
         loss += losses[i]
@@ -336,10 +360,8 @@ async function sumOfSquares(
   const slow = new Set(await engine.network.parametersWithoutQuickSquares())
   const wanted = options.parameters ?? engine.network.layout.map((entry) => entry.name)
   const quick = wanted.filter((name) => !slow.has(name))
-  const inputs = (slice: Slice) => ({
-    weights: 1,
-    targets: oneHot(labelsOf(slice), engine.classes),
-  })
+  const targets = targetSource(engine, {})
+  const inputs = (slice: Slice) => ({ weights: 1, targets: targets({ ...slice, labels: labelsOf(slice) }) })
   await sums.fill(0)
   if (quick.length > 0) {
     const program = programOf(quantity, { ...options, loss: 'crossEntropy', parameters: quick })
