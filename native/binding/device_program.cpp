@@ -76,7 +76,12 @@ void DeviceProgram::take_inputs(Staging& staging) {
   }
 }
 
+void DeviceProgram::note_first_run() {
+  if (!std::exchange(ran_, true)) StepQueue::guard_exit();
+}
+
 void DeviceProgram::give_outputs(Staging& staging) {
+  note_first_run();
   Backend& backend = queue().backend();
   if (!staging.wants_outputs || outputs_.empty()) return backend.synchronize();
   staging.outputs.resize(outputs_.size());
@@ -116,6 +121,7 @@ void DeviceProgram::hold(Staging& staging, const VectorsOfCall& vectors) {
   take_inputs(staging);
   program_->hold(bound);
   queue().backend().synchronize();
+  note_first_run();
   held_rows_ = staging.rows;
   anchor_ = vectors.parameters;
 }

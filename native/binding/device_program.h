@@ -65,6 +65,7 @@ class DeviceProgram {
                 ProgramDescription description);
   void* allocate(int64_t count);
   void take_inputs(Staging& staging);
+  void note_first_run();
   void give_outputs(Staging& staging);
   Bindings bindings(const VectorsOfCall& vectors) const;
 
@@ -79,6 +80,7 @@ class DeviceProgram {
   size_t buffer_bytes_ = 0;
   std::shared_ptr<DeviceVector> anchor_;  // the parameters of the batch that is held; null where none is
   int64_t held_rows_ = 0;
+  bool ran_ = false;
 };
 
 }  // namespace palimpsest

@@ -96,7 +96,7 @@ void Environment::settle_finished() {
     const Napi::HandleScope scope(env_);
     try {
       task->settle(env_);
-    } catch (const Napi::Error&) {
+    } catch (...) {
       // A worker that is being terminated throws at every call; its promises have nobody left to tell.
     }
     if (--unsettled_ == 0) napi_unref_threadsafe_function(env_, channel_);

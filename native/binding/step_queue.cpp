@@ -33,13 +33,15 @@ void stop_all() {
 
 }  // namespace
 
+void StepQueue::guard_exit() { std::atexit(stop_all); }
+
 StepQueue& StepQueue::of_device(const std::string& device) {
   Queues& all = queues();
   const std::lock_guard<std::mutex> hold(all.mutex);
   if (const auto found = all.by_device.find(device); found != all.by_device.end()) return *found->second;
   std::unique_ptr<StepQueue> queue(new StepQueue(device));
   pin_library();
-  std::atexit(stop_all);
+  guard_exit();
   return *(all.by_device[device] = queue.release());
 }
 

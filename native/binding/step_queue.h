@@ -47,6 +47,9 @@ class StepQueue {
   void drop(const void* owner);
   // At the end of the process: waits for the running step; no other begins after it.
   void stop();
+  // After the first run of something new: exit() shall stop the queues before it destroys what that run made static,
+  // a library's cache of compiled kernels for instance. Last registered, first called.
+  static void guard_exit();
 
   // Shares an object that was made on the queue's thread and must end there too, after the steps queued before.
   template <class T>

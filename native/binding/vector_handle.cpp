@@ -24,17 +24,18 @@ class CreateStep : public Step {
   std::vector<StagedRange> initial_;
 };
 
-bool is_network(const Napi::Value& value) {
+bool has_tag(const Napi::Value& value, const napi_type_tag& tag) {
   bool tagged = false;
-  if (value.IsObject()) napi_check_object_type_tag(value.Env(), value, &NetworkHandle::tag, &tagged);
+  if (value.IsObject()) napi_check_object_type_tag(value.Env(), value, &tag, &tagged);
   return tagged;
 }
 
 std::unique_ptr<DeviceVector> empty_like(const Napi::Value& like, DType dtype) {
-  if (is_network(like)) {
+  if (has_tag(like, NetworkHandle::tag)) {
     const PlacedNetwork& placed = *NetworkHandle::from(like, "like").held();
     return std::make_unique<DeviceVector>(placed.layout, dtype, placed.queue);
   }
+  if (!has_tag(like, VectorHandle::tag)) refuse("a native Network or Vector", "like", like);
   const DeviceVector& other = *VectorHandle::from(like, "like").held();
   return std::make_unique<DeviceVector>(other.layout(), dtype, other.queue());
 }
