@@ -64,18 +64,22 @@ std::vector<Lifetime> lifetimes(const Plan& plan) {
   return lives;
 }
 
-void check_memory(const Plan& plan, bool holdable) {
+std::string memory_fault(const Plan& plan, bool holdable) {
   const std::vector<Lifetime> lives = lifetimes(plan);
   for (size_t i = 0; i < lives.size(); ++i) {
     const Buffer& a = at(plan, lives[i].root);
-    CHECK(a.offset % 64 == 0 && a.offset >= 0 && a.offset + a.bytes <= plan.arena_bytes);
+    const std::string name = "buffer " + std::to_string(lives[i].root);
+    if (a.offset < 0 || a.offset + a.bytes > plan.arena_bytes) return name + " lies outside the arena";
+    if (a.offset % 64 != 0) return name + " is not aligned";
     for (size_t j = 0; j < i; ++j) {
       const Buffer& b = at(plan, lives[j].root);
       const bool apart = a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset;
-      check(apart || !overlap_in_time(lives[i], lives[j], holdable), __FILE__, __LINE__,
-            "buffers " + std::to_string(lives[i].root) + " and " + std::to_string(lives[j].root) + " share memory");
+      if (!apart && overlap_in_time(lives[i], lives[j], holdable)) {
+        return name + " shares memory with buffer " + std::to_string(lives[j].root);
+      }
     }
   }
+  return "";
 }
 
 namespace {

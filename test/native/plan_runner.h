@@ -14,9 +14,9 @@ struct Lifetime {
 };
 std::vector<Lifetime> lifetimes(const Plan& plan);
 
-// Checks that buffers which live at the same time (holdable: in any order of hold and apply) share no byte, that they
-// are aligned, lie inside the arena, and are written before they are read.
-void check_memory(const Plan& plan, bool holdable);
+// What is wrong with the places of the buffers; empty where those that live at the same time (holdable: in any order of
+// hold and apply) share no byte, all are aligned and lie inside the arena.
+std::string memory_fault(const Plan& plan, bool holdable);
 
 // The values of the plan's outputs (empty where zero), each step run once in order.
 std::vector<Values> run_plan(const ProgramDescription& description, const Plan& plan, const Network& network,
