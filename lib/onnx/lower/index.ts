@@ -3,6 +3,7 @@ import type { Lowering } from '../scope.js'
 import { activations } from './activations.js'
 import { arithmetic } from './arithmetic.js'
 import { convolution } from './convolution.js'
+import { gathering } from './gathering.js'
 import { linear } from './linear.js'
 import { normalization } from './normalization.js'
 import { pooling } from './pooling.js'
@@ -16,6 +17,7 @@ export const lowerings: ReadonlyMap<string, Lowering> = new Map(
     ...activations,
     ...arithmetic,
     ...convolution,
+    ...gathering,
     ...linear,
     ...normalization,
     ...pooling,
