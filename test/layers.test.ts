@@ -33,6 +33,7 @@ const libLayers = [
   ['options'],
   ['network'],
   ['native'],
+  ['networks'],
   ['onnx'],
   ['model', 'tangent', 'dataset', 'data'],
   ['fit', 'forget', 'scrub', 'bound', 'audit'],
