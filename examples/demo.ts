@@ -16,8 +16,6 @@ import { line, percent, seconds, step } from './demo/screen.js'
 
 /** Three times the default: half the passes at less than a point of accuracy on these digits. */
 const damping = 3
-/** Of the core and of fine-tuning; these networks have no normalisation layers. */
-const learningRate = 0.03
 
 const size = sizes[process.argv.includes('--small') ? 'small' : 'full']
 const failures: string[] = []
@@ -35,7 +33,7 @@ async function trainCore({ publicData, testData }: Digits): Promise<Model> {
   const known = testData.without({ class: newClass })
   await step(
     `core: ${publicData.size} public rows, no digit ${newClass}`,
-    ({ onProgress }) => fit(core, publicData, { epochs: size.coreEpochs, learningRate, seed: 1, onProgress }),
+    ({ onProgress }) => fit(core, publicData, { epochs: size.coreEpochs, seed: 1, onProgress }),
     () => 'trained',
   )
   const { accuracy } = await core.measure(known)
@@ -60,7 +58,7 @@ async function learnUserRows(core: Model, { publicData, userData, testData }: Di
   const tuned = await core.clone()
   await step(
     'for comparison, ordinary fine-tuning',
-    ({ onProgress }) => fit(tuned, userData, { epochs: size.fineTuningEpochs, learningRate, seed: 2, onProgress }),
+    ({ onProgress }) => fit(tuned, userData, { epochs: size.fineTuningEpochs, seed: 2, onProgress }),
     () => 'cross-entropy, all weights, nothing can be certified',
   )
   const accuracies = {

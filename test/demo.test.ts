@@ -54,7 +54,7 @@ describe('demo', () => {
     }
     expect(exported).toMatch(/outputs within \d\.\de-\d+ of evaluate\(\)/)
     expect(exported).toContain('Everything is as it should be.')
-  })
+  }, 900_000)
 })
 
 describe('README', () => {

@@ -4,7 +4,7 @@ import { appendFile, mkdir } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fit, Model, TangentModel } from '../../lib/index.js'
-import { loadDigits, normalize, sizes } from '../demo/digits.js'
+import { loadDigits, pixelScale, sizes } from '../demo/digits.js'
 import { coreNetwork } from '../demo/network.js'
 import { makeServer } from './http.js'
 import { Service } from './service.js'
@@ -20,7 +20,7 @@ const { publicData, userData } = await loadDigits(sizes.small)
 async function openCore(): Promise<Model> {
   if (existsSync(corePath)) return Model.load(corePath)
   const core = Model.fromNetwork(coreNetwork(1))
-  await fit(core, publicData, { epochs: sizes.small.coreEpochs, learningRate: 0.02, seed: 1 })
+  await fit(core, publicData, { epochs: sizes.small.coreEpochs, seed: 1 })
   await core.exportOnnx(corePath)
   core.dispose()
   return Model.load(corePath)
@@ -42,7 +42,7 @@ const service = await Service.open({
   save: (user) => user.save(userPath),
   log: (report) => void appendFile(join(folder, 'operator.jsonl'), `${JSON.stringify(report)}\n`),
 })
-const server = makeServer(service, (pixel) => (pixel / 255 - normalize.mean) / normalize.std)
+const server = makeServer(service, (pixel) => pixel * pixelScale)
 server.listen(Number(port), '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
 })
