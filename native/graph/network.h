@@ -49,7 +49,8 @@ struct InstantiatedGraph {
   Graph graph;
   ValueId input = none, logits = none;
   std::vector<ValueId> parameters;  // by index in the layout; none where a parameter is not used
-  // Training mode: for each BatchNormalization row its batch mean and biased variance values, and whose constants they update.
+  // Training mode: for each BatchNormalization row its batch mean and biased variance values, and whose constants they
+  // update.
   struct Statistics {
     ValueId mean, rstd;
     int32_t mean_constant, var_constant;
@@ -61,7 +62,8 @@ struct InstantiatedGraph {
 
 class Network {
  public:
-  // Checks the whole description (at several batch sizes): ids, arity, shapes, that no node mixes examples, [N, K] logits.
+  // Checks the whole description (at several batch sizes): ids, arity, shapes, that no node mixes examples, [N, K]
+  // logits.
   explicit Network(NetworkDescription description);
 
   const NetworkDescription& description() const { return description_; }
