@@ -1,7 +1,6 @@
 // The benchmarks: `npm run bench`, or `npm run bench -- products --only fisher --workload mlp --repeats 15`.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { existsSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -119,12 +118,18 @@ async function products(): Promise<{ rows: ProductRow[]; peer: string | NoPeer }
   console.log(`products, ${repeats} interleaved repetitions, float32, ${threads} threads each`)
   console.log(`peer: ${typeof name === 'string' ? name : `none, ${name.reason}`}\n`)
   try {
-    const rows = await benchProducts({
+    const rows: ProductRow[] = []
+    await benchProducts({
       workloads: names as WorkloadName[],
       only: given.only,
       repeats,
       peer,
-      onRow: (row) => console.error(`  ${productCells(row).slice(0, 7).join('  ')}`),
+      onRow: (row) => {
+        console.error(`  ${productCells(row).slice(0, 7).join('  ')}`)
+        rows.push(row)
+        report.products = { rows, peer: name }
+        save()
+      },
     })
     console.log(`${markdown(productHead, rows.map(productCells), 4)}\n`)
     return { rows, peer: name }
@@ -138,6 +143,11 @@ const machine = { cpu: cpus()[0].model, processors: cpus().length, threads, node
 console.log(`${machine.cpu}, ${machine.processors} processors; ${devices()[0].description}`)
 console.log(`load average at the start ${before.map((load) => load.toFixed(1)).join(', ')}\n`)
 const report: Record<string, unknown> = { taken: new Date().toISOString(), machine }
+/** After every row, so that a run that is stopped leaves what it had. */
+function save(): void {
+  if (given.json !== undefined && given.json !== '-') writeFileSync(given.json, `${JSON.stringify(report, null, 2)}\n`)
+}
+
 if (wants('kernels')) benchKernels()
 if (wants('products')) report.products = await products()
 if (wants('verbs')) {
@@ -147,4 +157,4 @@ if (wants('verbs')) {
 }
 report.load = { before, after: loadavg() }
 if (given.json === '-') console.log(JSON.stringify(report, null, 2))
-else if (given.json !== undefined) await writeFile(given.json, `${JSON.stringify(report, null, 2)}\n`)
+else save()
