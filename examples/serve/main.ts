@@ -40,7 +40,9 @@ const service = await Service.open({
   user: await openUser(await openCore()),
   request: { noise: 'auto', target: { nats: 0.01 } },
   save: (user) => user.save(userPath),
-  log: (report) => void appendFile(join(folder, 'operator.jsonl'), `${JSON.stringify(report)}\n`),
+  log: (report) => {
+    appendFile(join(folder, 'operator.jsonl'), `${JSON.stringify(report)}\n`).catch(console.error)
+  },
 })
 const server = makeServer(service, (pixel) => pixel * pixelScale)
 server.listen(Number(port), '127.0.0.1', () => {
