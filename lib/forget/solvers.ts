@@ -233,7 +233,7 @@ function requireGoal(distance: number, goal: Goal): void {
   if (distance <= wanted) return
   throw new PalimpsestError(
     'ERR_NOT_CONVERGED',
-    `expected a certified distance of ${wanted.toPrecision(3)} to the exact solution, reached ${distance.toPrecision(3)}`,
+    `expected a certified distance of ${wanted.toPrecision(3)} to the exact solution, got ${distance.toPrecision(3)}`,
     { report: { distance, wanted } },
   )
 }
