@@ -3,7 +3,7 @@ import { PalimpsestError } from '../errors.js'
 import type { Dimension, NetworkDescription, TensorMap } from '../network.js'
 import { product } from './dims.js'
 import { NetworkGraph, type Value } from './graph.js'
-import { normalValues } from './philox.js'
+import { normalValues } from './normal.js'
 import type { UnaryRow } from './rows.js'
 
 /** A network with weights: what `Model.fromNetwork` takes. */
