@@ -42,12 +42,12 @@ export interface Bound {
   statement: string
 }
 
-/** What no number here covers; docs/guarantee.md says it in full. */
-export const notCovered: readonly Assumption[] = [
+/** What no number here covers; docs/guarantee.md says it in full. `last` is the number of the release it is about. */
+const notCovered = (last = 0): Assumption[] => [
   {
     statement:
       'models released before the request, and comparing them with this one: together they reveal the forgotten rows',
-    check: 'not covered; the ledger lists the releases',
+    check: last > 1 ? `not covered: releases 1 to ${last - 1} of the ledger` : 'not covered',
   },
   {
     statement:
@@ -60,7 +60,8 @@ export const notCovered: readonly Assumption[] = [
     check: "the operator's to ensure",
   },
   {
-    statement: 'what the retained rows themselves say of the forgotten ones, running time, and logs',
+    statement:
+      'what the retained rows themselves say of the forgotten ones; running time, refusals, which solver gave the weights, logs',
     check: 'not covered',
   },
 ]
@@ -81,7 +82,7 @@ export function boundOf(
     guaranteed: guaranteed && { ...guaranteed },
     measured,
     total,
-    assumptions: [...assumptions, ...notCovered],
+    assumptions: [...assumptions, ...notCovered(release?.number)],
     verdict: exact ? 'exact' : promised ? 'holds' : 'cannot-conclude',
     statement: statementOf(release, guaranteed),
   }
@@ -128,7 +129,7 @@ export function bound(model: Model | TangentModel): Bound {
     guaranteed: null,
     measured: null,
     total: null,
-    assumptions: [...notCovered],
+    assumptions: notCovered(),
     verdict: 'cannot-conclude',
     statement:
       'an ordinary network has no certificate: its weights depend on every row in ways that nothing here bounds',
