@@ -29,6 +29,7 @@ struct Bad {
   std::string name;
   ErrorCode code;
   std::function<NetworkDescription()> describe;
+  const char* named = "";  // what the message must point at
 };
 
 // A network [N, 4] -> [N, 3] with `middle` between its layers.
@@ -47,15 +48,17 @@ NetworkDescription spoilt(const std::function<void(NetworkDescription&)>& spoil)
 // Rows that look at other examples. What holds for N = 2 and 3 by chance is caught too.
 const Bad mixing[] = {
     {"softmax over the batch", ErrorCode::unsupported,
-     [] { return around([](NetworkMaker& m, int32_t h) { return m.node("Softmax", {h}, along(0)); }); }},
+     [] { return around([](NetworkMaker& m, int32_t h) { return m.node("Softmax", {h}, along(0)); }); }, "(Softmax)"},
     {"a sum over the batch", ErrorCode::unsupported,
      [] { return around([](NetworkMaker& m, int32_t h) {
             return m.node("Sub", {h, m.mean(h, {0}, 1)});
-          }); }},
+          }); },
+     "(ReduceSum)"},
     {"a maximum over the batch", ErrorCode::unsupported,
      [] {
        return around([](NetworkMaker& m, int32_t h) { return m.node("Sub", {h, m.node("ReduceMax", {h}, along(0))}); });
-     }},
+     },
+     "(ReduceMax)"},
     {"examples in reverse", ErrorCode::unsupported,
      [] {  // the start depends on N
        return around([](NetworkMaker& m, int32_t h) {
@@ -63,23 +66,27 @@ const Bad mixing[] = {
                          a.starts = {1, 0}, a.steps = {-1, 1}, a.dims = {-1, 6};
                        }));
        });
-     }},
+     },
+     "(Slice)"},
     {"the first example", ErrorCode::unsupported,
      [] { return around([](NetworkMaker& m, int32_t h) {
             return m.node("Add", {h, m.slice(h, {0, 0}, {1, 6})});
-          }); }},
+          }); },
+     "(Slice)"},
     {"a gather of examples", ErrorCode::unsupported,
      [] {
        return around([](NetworkMaker& m, int32_t h) {
          return m.node("Add", {h, m.node("Gather", {h}, with([](Attributes& a) { a.indices = {1}; }))});
        });
-     }},
+     },
+     "(Gather)"},
     {"the batch twice", ErrorCode::unsupported,
      [] {
        return around([](NetworkMaker& m, int32_t h) {
          return m.slice(m.node("Concat", {h, h}, along(0)), {0, 0}, {-1, 6});
        });
-     }},
+     },
+     "(Concat)"},
     {"a transposed batch", ErrorCode::unsupported,
      [] {
        return around([](NetworkMaker& m, int32_t h) {
@@ -87,43 +94,74 @@ const Bad mixing[] = {
          gram.trans_b = true;
          return m.node("MatMul", {m.node("MatMul", {h, h}, gram), h});
        });
-     }},
+     },
+     "node 2 (MatMul)"},
     {"a reshape across examples", ErrorCode::unsupported,
      [] {
        return around([](NetworkMaker& m, int32_t h) {
          return m.reshape(m.node("Tanh", {m.reshape(h, {2, -3})}), {-1, 6});
        });
-     }},
+     },
+     "(Reshape)"},
     {"examples and features that change places", ErrorCode::unsupported,
      [] {
        return around([](NetworkMaker& m, int32_t h) {
          return m.reshape(m.node("Softmax", {m.reshape(h, {6, -1})}, along(1)), {-1, 6});
        });
-     }},
+     },
+     "(Reshape)"},
     {"softmax over merged tokens", ErrorCode::unsupported,
      [] {
        return around([](NetworkMaker& m, int32_t h) {
          return m.reshape(m.node("Softmax", {m.reshape(h, {-2, 3})}, along(0)), {-1, 6});
        });
-     }},
+     },
+     "(Softmax)"},
     {"batch normalisation by the batch", ErrorCode::unsupported,
-     [] { return around([](NetworkMaker& m, int32_t h) { return m.node("BatchNormalizationTraining", {h}); }); }},
+     [] { return around([](NetworkMaker& m, int32_t h) { return m.node("BatchNormalizationTraining", {h}); }); },
+     "(BatchNormalizationTraining)"},
     {"a kernel made of examples", ErrorCode::unsupported,
      [] {
        NetworkMaker m({1, 4, 4});
        const int32_t w = m.reshape(m.slice(m.input(), {0, 0, 0, 0}, {-1, 1, 3, 3}), {-1, 1, 3, 3});
        return m.finish(m.reshape(m.node("Conv", {m.parameter("image", {1, 1, 4, 4}), w}), {-1, 4}), 4);
-     }},
+     },
+     "(Conv)"},
     {"logits of one example in two rows", ErrorCode::shape,
      [] {
        NetworkMaker m({4});
        return m.finish(m.reshape(m.linear(m.input(), "one", 4, 6), {-2, 3}), 3);
-     }},
+     },
+     "one row an example"},
     {"logits along the batch", ErrorCode::shape,
      [] {
        NetworkMaker m({4});
        return m.finish(m.transpose(m.linear(m.input(), "one", 4, 3), {1, 0}), 3);
-     }},
+     },
+     "one row an example"},
+    {"logits that read no example", ErrorCode::shape,
+     [] {
+       NetworkMaker m({4});
+       return m.finish(m.node("Expand", {m.parameter("p", {1, 3})}, to_dims({-1, 3})), 3);
+     },
+     "one row an example"},
+    {"products over the batch", ErrorCode::unsupported,
+     [] {
+       return around([](NetworkMaker& m, int32_t h) {
+         Attributes gram;
+         gram.trans_a = true;
+         return m.node("MatMul", {h, m.node("MatMul", {h, h}, gram)});
+       });
+     },
+     "node 2 (MatMul)"},
+    {"pairs of examples", ErrorCode::unsupported,
+     [] {
+       return around([](NetworkMaker& m, int32_t h) {
+         const int32_t column = m.mean(h, {1}, 6);
+         return m.node("MatMul", {m.node("Add", {column, m.transpose(column, {1, 0})}), h});
+       });
+     },
+     "node 4 (Add)"},
 };
 
 const Bad broken[] = {
@@ -253,8 +291,13 @@ const Bad broken[] = {
 
 void add_bad(const Bad& bad) {
   add_test("networks refuse " + bad.name, [&bad] {
-    NetworkDescription description = bad.describe();
+    const NetworkDescription description = bad.describe();
     CHECK_THROWS(bad.code, Network{description});
+    try {
+      Network{description};
+    } catch (const Error& error) {
+      CHECK(std::string(error.what()).find(bad.named) != std::string::npos);
+    }
   });
 }
 

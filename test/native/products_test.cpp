@@ -331,6 +331,30 @@ TEST(products_in_training_mode) {
   }
 }
 
+// y = (x - mean) scale / sqrt(var + epsilon) + bias with the stored statistics, or with the batch's (biased variance).
+TEST(batch_normalization_by_hand) {
+  NetworkMaker m({2});
+  const Laboratory lab(m.finish(m.batch_norm(m.input(), "bn", 2), 2), "by hand", 4);
+  const Values &x = lab.point().inputs[input_x], &scale = lab.point().parameters[0], &bias = lab.point().parameters[1];
+  for (const bool training : {false, true}) {
+    ProductOptions options = lab.options(Quantity::evaluate);
+    options.training = training;
+    Values expected = x;
+    for (size_t c = 0; c < 2; ++c) {
+      double mean = lab.network().constants()[0].data[c], variance = lab.network().constants()[1].data[c];
+      if (training) {
+        mean = (x[c] + x[2 + c] + x[4 + c] + x[6 + c]) / 4;
+        variance = 0;
+        for (size_t b = 0; b < 4; ++b) variance += (x[2 * b + c] - mean) * (x[2 * b + c] - mean) / 4;
+      }
+      for (size_t b = 0; b < 4; ++b) {
+        expected[2 * b + c] = (x[2 * b + c] - mean) * scale[c] / std::sqrt(variance + 1e-3) + bias[c];
+      }
+    }
+    CHECK(distance(lab.run(options, lab.point()).rows[0], expected) <= 1e-14);
+  }
+}
+
 // After the quantity's rows come each normalisation's mean and 1 / sqrt(biased variance + epsilon).
 TEST(training_mode_gives_statistics) {
   NetworkMaker m({2, 3, 4});

@@ -79,10 +79,20 @@ void add_linear(std::vector<SquareSample>& list) {
       {"heads and tokens", {2, 5, 4}, {{4, 3}}, [](Graph& g, ValueId x, P p) { return tanh(g, matmul(g, x, p[0])); }});
   list.push_back({"tokens before examples as rows",
                   {7, 4},
-                  {{4, 5}},
+                  {{4, 5}, {5}},
                   [](Graph& g, ValueId x, P p) {
                     const ValueId rows = g.reshape(g.transpose(x, {1, 0, 2}), {7 * batch, 4});
-                    return tanh(g, g.transpose(g.reshape(matmul(g, rows, p[0]), {7, batch, 5}), {1, 0, 2}));
+                    const ValueId y = g.add(matmul(g, rows, p[0]), p[1]);
+                    return tanh(g, g.transpose(g.reshape(y, {7, batch, 5}), {1, 0, 2}));
+                  },
+                  {false, false}});
+  list.push_back({"heads before tokens as rows",
+                  {2, 5, 4},
+                  {{4, 3}},
+                  [](Graph& g, ValueId x, P p) {
+                    const ValueId rows = g.reshape(g.transpose(x, {1, 0, 2, 3}), {2, batch * 5, 4});
+                    const ValueId y = g.reshape(matmul(g, rows, p[0]), {2, batch, 5, 3});
+                    return tanh(g, g.transpose(y, {1, 0, 2, 3}));
                   },
                   {false}});
   list.push_back({"a weight per head",
@@ -158,6 +168,11 @@ void add_broadcast(std::vector<SquareSample>& list) {
   list.push_back({"a bias per channel", {3, 4, 5}, {{3, 1, 1}, {1, 3, 1, 1}}, [](Graph& g, ValueId x, P p) {
                     return tanh(g, g.mul(g.add(x, p[0]), p[1]));
                   }});
+  list.push_back({"a row for each example",
+                  {4},
+                  {{batch, 4}, {4}},
+                  [](Graph& g, ValueId x, P p) { return tanh(g, g.add(g.mul(x, p[0]), p[1])); },
+                  {false, true}});
   list.push_back({"a position embedding", {7, 4}, {{7, 4}, {1, 7, 4}}, [](Graph& g, ValueId x, P p) {
                     return tanh(g, g.add(tanh(g, g.add(x, p[0])), p[1]));
                   }});
@@ -218,6 +233,22 @@ void add_convolutions(std::vector<SquareSample>& list) {
                     pool.kernel = {3, 2}, pool.strides = {3, 2};
                     return g.add(matmul(g, flat(g, g.append(Op::MaxPool, {h}, pool)), p[2], false, true), p[3]);
                   }});
+  list.push_back({"a kernel over several images an example",
+                  {2, 3, 5, 6},
+                  {{4, 3, 3, 3}},
+                  [](Graph& g, ValueId x, P p) {
+                    return tanh(g, flat(g, conv(g, g.reshape(x, {batch * 2, 3, 5, 6}), p[0])));
+                  },
+                  {false}});
+  list.push_back({"a kernel over images before examples",
+                  {2, 3, 5, 6},
+                  {{4, 3, 3, 3}},
+                  [](Graph& g, ValueId x, P p) {
+                    const ValueId images = g.reshape(g.transpose(x, {1, 0, 2, 3, 4}), {2 * batch, 3, 5, 6});
+                    const ValueId y = g.reshape(conv(g, images, p[0]), {2, batch, 48});
+                    return tanh(g, g.transpose(y, {1, 0, 2}));
+                  },
+                  {false}});
   list.push_back({"a shared kernel",
                   {3, 5, 6},
                   {{3, 3, 3, 3}},
