@@ -13,7 +13,6 @@ import {
   networks,
   PalimpsestError,
   TangentModel,
-  type ForgetOptions,
   type NetworkSource,
 } from '../lib/index.js'
 import { normals } from './random.js'
