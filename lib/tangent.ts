@@ -46,6 +46,7 @@ export interface TangentState {
   untouched?: boolean
 }
 
+const rowsOption = optional(check('a Dataset', (v): v is Dataset => v instanceof Dataset))
 const options = {
   layers: withDefault(
     check("'all', 'head' or a list of parameter names", (v): v is NonNullable<TangentOptions['layers']> => {
@@ -55,7 +56,7 @@ const options = {
   ),
   damping: withDefault(number({ above: 0 }), 1),
   targetScale: withDefault(number({ above: 0 }), 15),
-  publicData: optional(check('a Dataset', (v): v is Dataset => v instanceof Dataset)),
+  publicData: rowsOption,
 }
 
 /**
@@ -193,17 +194,23 @@ export class TangentModel {
   static async load(
     source: string | URL | Uint8Array,
     core: Model,
-    options: { data?: Dataset; publicData?: Dataset } = {},
+    given: { data?: Dataset; publicData?: Dataset } = {},
   ): Promise<TangentModel> {
+    const { publicData, data } = readOptions(given, { data: rowsOption, publicData: rowsOption }, 'TangentModel.load()')
     const { header, weights } = readTangent(await readBytes(source))
     const { layers, damping, targetScale } = header
-    const { publicData, data } = options
     const model = TangentModel.at(core, { layers, damping, targetScale, ...(publicData && { publicData }) })
     try {
       if ((await coreDigest(core)) !== header.core) {
         throw new PalimpsestError(
           'ERR_INVALID_ARGUMENT',
-          "expected the core that the weights were fitted at for 'core'",
+          "expected the core that the weights were fitted at for 'core', got one with other weights",
+        )
+      }
+      if (Object.keys(weights).sort().join() !== [...model.parameters].sort().join()) {
+        throw new PalimpsestError(
+          'ERR_MODEL_FORMAT',
+          `expected weights of ${model.parameters.join(', ')}, got ${Object.keys(weights).join(', ') || 'none'}`,
         )
       }
       const state = { ...model.newVectors(), digests: header.rows, ledger: header.ledger }

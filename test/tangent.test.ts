@@ -1,5 +1,5 @@
 // TangentModel: options, heads, fit, and every verb in every state that it should not be called in.
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -15,6 +15,7 @@ import {
   TangentModel,
   type NetworkSource,
 } from '../lib/index.js'
+import { readSafetensors, writeSafetensors } from '../lib/safetensors.js'
 import { normals } from './random.js'
 import { distanceOf, normOf, retrain, userWeights } from './retrained.js'
 import { classes, datasetOf, fitted, layerChoices, makeCore, makeRows, rowCount, width } from './tangent_models.js'
@@ -478,6 +479,48 @@ describe.each(layerChoices)('states of a model with layers: %s', (_, layers) => 
       await refused(() => TangentModel.load(file, makeCore(9)), 'ERR_INVALID_ARGUMENT', /core/)
       const lost = datasetOf(rows, [1, 2, 3])
       await refused(() => TangentModel.load(file, model.core, { data: lost }), 'ERR_NOT_FITTED', /expected the rows/)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+})
+
+describe('files of a TangentModel', () => {
+  it.each([
+    ['no header', undefined],
+    ['text', 'text'],
+    ['null', 'null'],
+    ['another format', { format: 'x' }],
+    ['a version to come', { version: 2 }],
+    ['rows that are no digests', { rows: [1] }],
+    ['a ledger of something else', { ledger: [{ number: 1 }] }],
+    ['a core that is not named', { core: 7 }],
+    ['another core', { core: 'f'.repeat(64) }],
+    ['other layers than its weights', { layers: ['fc1.bias'] }],
+    ['layers there are not', { layers: ['fc7.bias'] }],
+    ['damping below zero', { damping: -1 }],
+  ] as [string, object | string | undefined][])('with %s are refused', async (_, change) => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'palimpsest-'))
+    try {
+      const model = await fitted()
+      const file = path.join(folder, 'user.safetensors')
+      await model.save(file)
+      const { tensors, metadata } = readSafetensors(readFileSync(file))
+      const header = JSON.parse(metadata.palimpsest) as object
+      const text = typeof change === 'object' ? JSON.stringify({ ...header, ...change }) : change
+      const bytes = writeSafetensors(tensors, text === undefined ? {} : { palimpsest: text })
+      const error = await refused(
+        () => TangentModel.load(bytes, model.core),
+        /another core|layers there|damping/.test(_) ? 'ERR_INVALID_ARGUMENT' : 'ERR_MODEL_FORMAT',
+      )
+      expect(error.message).not.toContain('undefined')
+      await refused(
+        () => TangentModel.load(file, model.core, { dta: 1 } as never),
+        'ERR_INVALID_ARGUMENT',
+        /nearest is 'data'/,
+      )
+      await refused(() => TangentModel.load(path.join(folder, 'none'), model.core), 'ERR_IO', /could not read/)
+      expect((await TangentModel.load(readFileSync(file), model.core)).ledger).toHaveLength(1)
     } finally {
       rmSync(folder, { recursive: true })
     }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import type { Model } from '../model.js'
-import { invalid } from '../options.js'
+import { invalid, is } from '../options.js'
 import { readSafetensors, writeSafetensors } from '../safetensors.js'
 import type { TangentModel } from '../tangent.js'
 import type { Release } from './ledger.js'
@@ -64,20 +64,46 @@ function malformed(message: string): PalimpsestError {
 export function readTangent(bytes: Uint8Array): { header: TangentHeader; weights: Record<string, Float32Array> } {
   const { tensors, metadata } = readSafetensors(bytes)
   if (metadata[key] === undefined) throw malformed('without its header')
-  let header: TangentHeader
+  let header: unknown
   try {
-    header = JSON.parse(metadata[key]) as TangentHeader
+    header = JSON.parse(metadata[key])
   } catch (cause) {
-    throw new PalimpsestError('ERR_MODEL_FORMAT', 'expected a header in JSON', { cause })
+    throw new PalimpsestError('ERR_MODEL_FORMAT', 'expected a header in JSON, got other text', { cause })
   }
-  if (header.format !== 'palimpsest-tangent' || header.version !== 1) throw malformed(`of version ${header.version}`)
-  if (!Array.isArray(header.rows) || !Array.isArray(header.ledger)) throw malformed('without rows or ledger')
+  checkHeader(header)
   const weights: Record<string, Float32Array> = {}
   for (const [name, { data }] of tensors) {
     if (data.some((value) => !Number.isFinite(value))) throw malformed(`with values in '${name}' that are not finite`)
     weights[name] = data
   }
   return { header, weights }
+}
+
+/** Everything that is read later; layers, damping and target scale are checked by TangentModel.at. */
+function checkHeader(header: unknown): asserts header is TangentHeader {
+  if (!is.plainObject(header)) throw malformed('whose header is no object')
+  const { format, version, core, rows, ledger } = header
+  if (format !== 'palimpsest-tangent') throw malformed('of another format')
+  if (version !== 1) throw malformed(`of version ${String(version)}`)
+  if (!is.string(core)) throw malformed('that does not name its core')
+  if (!Array.isArray(rows) || !rows.every(is.string)) throw malformed('without its rows')
+  if (!Array.isArray(ledger) || !ledger.every(isRelease)) throw malformed('without its ledger')
+}
+
+const isSize = (value: unknown): boolean => is.number(value) && value >= 0
+
+function isRelease(value: unknown): boolean {
+  if (!is.plainObject(value)) return false
+  const { number, kind, noiseScale, noiseShape, targetDistance, delta, guaranteed } = value
+  return (
+    is.integer(number) &&
+    ['fit', 'forget', 'refit', 'forgetAll'].includes(kind as string) &&
+    isSize(noiseScale) &&
+    ['isotropic', 'curvature', 'none'].includes(noiseShape as string) &&
+    (targetDistance === null || isSize(targetDistance)) &&
+    isSize(delta) &&
+    (guaranteed === null || (is.plainObject(guaranteed) && isSize(guaranteed.delta) && is.boolean(guaranteed.exact)))
+  )
 }
 
 /** The rows of `data` that the digests name, in their order; ERR_NOT_FITTED where one is missing. */
