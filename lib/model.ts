@@ -1,36 +1,32 @@
 // Model: a trained network on a device, its weights, and the products of its curvature.
 import { PalimpsestError } from './errors.js'
+import { fisherDiagonal, type FisherOptions } from './model/fisher.js'
 import {
   evaluate,
-  fisherDiagonal,
   jvp,
   lossProduct,
   measureLoss,
   vjp,
   type Engine,
-  type FisherOptions,
   type LossOptions,
   type ProductOptions,
 } from './model/products.js'
 import { checkData, holdData, type Data } from './model/passes.js'
-import { readFisherOptions, readLossOptions, readProductOptions } from './model/options.js'
+import {
+  deviceOf,
+  deviceOption,
+  importOptions,
+  readFisherOptions,
+  readLossOptions,
+  readProductOptions,
+  vectorOptions,
+} from './model/options.js'
 import { Programs } from './model/programs.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
 import { native, type DType, type FloatArray, type NativeVector } from './native.js'
 import type { NetworkDescription, TensorMap } from './network.js'
 import { exportNetwork, exportOnnx, importOnnx, type ImportOptions, type OnnxModel } from './onnx/index.js'
-import {
-  check,
-  integer,
-  invalid,
-  is,
-  oneOf,
-  optional,
-  readOptions,
-  string,
-  withDefault,
-  type Check,
-} from './options.js'
+import { invalid, readOptions } from './options.js'
 import { readSafetensors, writeSafetensors } from './safetensors.js'
 import { ParameterVector } from './vector.js'
 
@@ -47,34 +43,11 @@ export interface ModelOptions {
 
 export interface LoadOptions extends ModelOptions, ImportOptions {}
 
-/** Anything, or nothing: checked where it is used. */
-function later<T>(): Check<T | undefined> {
-  return { expected: 'a value', read: (value) => value as T | undefined }
-}
-
-const deviceOption = withDefault(check('a device', is.string), 'auto')
-const importOptions = {
-  parameters: later<NonNullable<ImportOptions['parameters']>>(),
-  output: optional(string),
-  inputShape: later<readonly number[]>(),
-  maxBytes: optional(integer({ min: 1 })),
-}
-const vectorOptions = { dtype: withDefault(oneOf('float32', 'float64'), 'float32') }
-
 /** What the ONNX file has besides weights. */
 interface Origin {
   onnx?: OnnxModel
   endsIn: 'Softmax' | 'LogSoftmax' | null
   leftOut: readonly { name: string; reason: string }[]
-}
-
-function deviceOf(wanted: string): string {
-  const known = native().devices()
-  if (wanted === 'auto') return (known.find((device) => device.available) ?? known[0]).name
-  const found = known.find((device) => device.name === wanted)
-  if (found?.available) return found.name
-  const why = found?.description ?? `this build has ${known.map((device) => device.name).join(', ')}`
-  throw new PalimpsestError('ERR_DEVICE', `expected a device that can be used for 'device', got '${wanted}': ${why}`)
 }
 
 /**

@@ -1,6 +1,5 @@
 // The products over a batch or a dataset: loops over micro-batches; native programs do the arithmetic.
 import { oneHot } from '../data/targets.js'
-import { RandomStream, streams } from '../data/philox.js'
 import {
   native,
   type DType,
@@ -13,7 +12,7 @@ import {
   type Quantity,
 } from '../native.js'
 import { PalimpsestError } from '../errors.js'
-import { integer, oneOf } from '../options.js'
+import { oneOf } from '../options.js'
 import {
   checkData,
   checkPassOptions,
@@ -97,11 +96,11 @@ export async function runPass(engine: Engine, pass: Pass): Promise<number> {
   return rows
 }
 
-function dtypeOf(options: ProductOptions): DType {
+export function dtypeOf(options: ProductOptions): DType {
   return options.precision === undefined ? 'float32' : oneOf('float32', 'float64').read(options.precision, 'precision')
 }
 
-function programOf(quantity: Quantity, options: LossOptions): Omit<ProgramOptions, 'batch'> {
+export function programOf(quantity: Quantity, options: LossOptions): Omit<ProgramOptions, 'batch'> {
   const { loss, parameters } = options
   if (loss !== undefined) oneOf('crossEntropy', 'squaredError').read(loss, 'loss')
   return { quantity, dtype: dtypeOf(options), ...(loss && { loss }), ...(parameters && { parameters }) }
@@ -115,7 +114,7 @@ export function targetsOf(engine: Shape, options: LossOptions, slice: Slice, tar
 }
 
 /** The same slice after slice, always in one array: native calls copy it before they return. */
-function targetSource(engine: Shape, options: LossOptions): (slice: Slice) => Float32Array {
+export function targetSource(engine: Shape, options: LossOptions): (slice: Slice) => Float32Array {
   let targets = new Float32Array(0)
   return (slice) => {
     const size = slice.rows * engine.classes
@@ -158,7 +157,7 @@ function newSums(engine: Engine, dtype: DType): NativeVector {
 }
 
 /** Disposes the vector where the work fails. */
-async function intoSums(
+export async function intoSums(
   engine: Engine,
   dtype: DType,
   work: (sums: NativeVector) => Promise<unknown>,
@@ -269,156 +268,4 @@ export function largest(values: FloatArray, start: number, k: number): number {
   let best = 0
   for (let j = 1; j < k; j++) if (values[start + j] > values[start + best]) best = j
   return best
-}
-
-export interface FisherOptions extends ProductOptions {
-  /**
-   * 'empirical' (default): mean of (d log p(y|x))^2 at the rows' labels. 'exact': the label's expectation under the
-   * model, K backward passes. 'mc': labels drawn from the model, `samples` a row.
-   */
-  type?: 'empirical' | 'exact' | 'mc'
-  /** Draws a row under 'mc' (default 1). */
-  samples?: number
-  /** Of the draws (default 0). */
-  seed?: number
-}
-
-/** Mean over rows of squared per-example gradients of the log-likelihood. */
-export async function fisherDiagonal(engine: Engine, data: Data, options: FisherOptions): Promise<NativeVector> {
-  const type = oneOf('empirical', 'exact', 'mc').read(options.type ?? 'empirical', 'type')
-  const samples = integer({ min: 1 }).read(options.samples ?? 1, 'samples')
-  const seed = integer({ min: 0 }).read(options.seed ?? 0, 'seed')
-  const rows = checkData(data, engine, type === 'empirical')
-  const dtype = dtypeOf(options)
-  const rounds = type === 'empirical' ? 1 : type === 'exact' ? engine.classes : samples
-  const labelsOf = await labelSource(engine, data, options, type, seed)
-  return intoSums(engine, dtype, async (sums) => {
-    const part = newSums(engine, dtype)
-    try {
-      for (let round = 0; round < rounds; round++) {
-        await sumOfSquares(engine, data, options, type === 'exact' ? 'fisherClass' : 'fisherEmpirical', part, (slice) =>
-          labelsOf(slice, round),
-        )
-        await sums.axpy(1, part)
-      }
-      await sums.scale(1 / (rows * (type === 'mc' ? samples : 1)))
-    } finally {
-      part.dispose()
-    }
-  })
-}
-
-/** Which label each row of a slice is differentiated at, by round. */
-async function labelSource(
-  engine: Engine,
-  data: Data,
-  options: ProductOptions,
-  type: 'empirical' | 'exact' | 'mc',
-  seed: number,
-): Promise<(slice: Slice, round: number) => Int32Array> {
-  if (type === 'empirical') return (slice) => slice.labels as Int32Array
-  if (type === 'exact') return (slice, round) => new Int32Array(slice.rows).fill(round)
-  const k = engine.classes
-  const logits = await evaluate(engine, data, options)
-  return (slice, round) =>
-    Int32Array.from({ length: slice.rows }, (_, i) => {
-      const row = slice.start + i
-      const random = new RandomStream(seed, streams.labels, round, row)
-      return drawLabel(logits.subarray(row * k, (row + 1) * k), (random.next() + 0.5) / 2 ** 32)
-    })
-}
-
-/** softmax(logits). */
-function softmax(logits: FloatArray): number[] {
-  const z = Array.from(logits)
-  const most = Math.max(...z)
-  const p = z.map((value) => Math.exp(value - most))
-  const total = p.reduce((a, b) => a + b, 0)
-  return p.map((value) => value / total)
-}
-
-/** A label from softmax(logits), by its cumulative probabilities. */
-function drawLabel(logits: FloatArray, u: number): number {
-  const p = softmax(logits)
-  let rest = u
-  for (let c = 0; c < p.length; c++) {
-    rest -= p[c]
-    if (rest < 0) return c
-  }
-  return p.length - 1
-}
-
-/** sums = sum over rows of squared per-example gradients: quick rules where parameters have them, else row by row. */
-async function sumOfSquares(
-  engine: Engine,
-  data: Data,
-  options: ProductOptions,
-  quantity: 'fisherEmpirical' | 'fisherClass',
-  sums: NativeVector,
-  labelsOf: (slice: Slice) => Int32Array,
-): Promise<void> {
-  const slow = new Set(await engine.network.parametersWithoutQuickSquares())
-  const wanted = options.parameters ?? engine.network.layout.map((entry) => entry.name)
-  const quick = wanted.filter((name) => !slow.has(name))
-  const targets = targetSource(engine, {})
-  const inputs = (slice: Slice) => ({ weights: 1, targets: targets({ ...slice, labels: labelsOf(slice) }) })
-  await sums.fill(0)
-  if (quick.length > 0) {
-    const program = programOf(quantity, { ...options, loss: 'crossEntropy', parameters: quick })
-    await runPass(engine, {
-      phase: 'fisherDiagonal',
-      program,
-      data,
-      options,
-      needLabels: false,
-      least: 2,
-      inputs,
-      sums,
-    })
-  }
-  const rest = wanted.filter((name) => slow.has(name))
-  if (rest.length > 0) await squareRowByRow(engine, data, { ...options, parameters: rest }, quantity, sums, labelsOf)
-}
-
-/** A parameter with several uses: the row's whole gradient over all uses, then the square. */
-async function squareRowByRow(
-  engine: Engine,
-  data: Data,
-  options: ProductOptions,
-  quantity: 'fisherEmpirical' | 'fisherClass',
-  sums: NativeVector,
-  labelsOf: (slice: Slice) => Int32Array,
-): Promise<void> {
-  const dtype = dtypeOf(options)
-  const k = engine.classes
-  const program = await engine.programs.get({
-    ...programOf('gradient', { ...options, loss: 'crossEntropy' }),
-    batch: 1,
-  })
-  const parameters = await engine.weights(dtype)
-  const width = engine.inputShape.reduce((a, b) => a * b, 1)
-  const gradient = newSums(engine, dtype)
-  const logits = quantity === 'fisherClass' ? await evaluate(engine, data, options) : undefined
-  try {
-    const step = async (slice: Slice): Promise<number> => {
-      const labels = labelsOf(slice)
-      const weight = logits ? Math.sqrt(softmax(logits.subarray(slice.start * k, (slice.start + 1) * k))[labels[0]]) : 1
-      const targets = oneHot(labels, k)
-      const ran = program.run({
-        rows: 1,
-        inputs: slice.inputs,
-        parameters,
-        targets,
-        weights: weight,
-        sums: gradient,
-        outputs: false,
-      })
-      await Promise.all([ran, sums.addProduct(1, gradient, gradient)])
-      return 1
-    }
-    const rows = checkData(data, engine, false)
-    await runSteps(slices(data, width, 1), step, rows, 'fisherDiagonal', options)
-  } finally {
-    gradient.dispose()
-  }
 }

@@ -1,0 +1,168 @@
+// The diagonal of the Fisher matrix: squared per-example gradients, at the rows' labels, in expectation, or by draws.
+import { RandomStream, streams } from '../data/philox.js'
+import { oneHot } from '../data/targets.js'
+import { native, type FloatArray, type NativeVector } from '../native.js'
+import { integer, oneOf } from '../options.js'
+import { checkData, runSteps, slices, type Data, type Slice } from './passes.js'
+import {
+  dtypeOf,
+  evaluate,
+  intoSums,
+  programOf,
+  runPass,
+  targetSource,
+  type Engine,
+  type ProductOptions,
+} from './products.js'
+
+export interface FisherOptions extends ProductOptions {
+  /**
+   * 'empirical' (default): mean of (d log p(y|x))^2 at the rows' labels. 'exact': the label's expectation under the
+   * model, K backward passes. 'mc': labels drawn from the model, `samples` a row.
+   */
+  type?: 'empirical' | 'exact' | 'mc'
+  /** Draws a row under 'mc' (default 1). */
+  samples?: number
+  /** Of the draws (default 0). */
+  seed?: number
+}
+
+/** Mean over rows of squared per-example gradients of the log-likelihood. */
+export async function fisherDiagonal(engine: Engine, data: Data, options: FisherOptions): Promise<NativeVector> {
+  const type = oneOf('empirical', 'exact', 'mc').read(options.type ?? 'empirical', 'type')
+  const samples = integer({ min: 1 }).read(options.samples ?? 1, 'samples')
+  const seed = integer({ min: 0 }).read(options.seed ?? 0, 'seed')
+  const rows = checkData(data, engine, type === 'empirical')
+  const dtype = dtypeOf(options)
+  const rounds = type === 'empirical' ? 1 : type === 'exact' ? engine.classes : samples
+  const labelsOf = await labelSource(engine, data, options, type, seed)
+  return intoSums(engine, dtype, async (sums) => {
+    const part = new (native().Vector)(engine.network, dtype)
+    try {
+      for (let round = 0; round < rounds; round++) {
+        await sumOfSquares(engine, data, options, type === 'exact' ? 'fisherClass' : 'fisherEmpirical', part, (slice) =>
+          labelsOf(slice, round),
+        )
+        await sums.axpy(1, part)
+      }
+      await sums.scale(1 / (rows * (type === 'mc' ? samples : 1)))
+    } finally {
+      part.dispose()
+    }
+  })
+}
+
+/** Which label each row of a slice is differentiated at, by round. */
+async function labelSource(
+  engine: Engine,
+  data: Data,
+  options: ProductOptions,
+  type: 'empirical' | 'exact' | 'mc',
+  seed: number,
+): Promise<(slice: Slice, round: number) => Int32Array> {
+  if (type === 'empirical') return (slice) => slice.labels as Int32Array
+  if (type === 'exact') return (slice, round) => new Int32Array(slice.rows).fill(round)
+  const k = engine.classes
+  const logits = await evaluate(engine, data, options)
+  return (slice, round) =>
+    Int32Array.from({ length: slice.rows }, (_, i) => {
+      const row = slice.start + i
+      const random = new RandomStream(seed, streams.labels, round, row)
+      return drawLabel(logits.subarray(row * k, (row + 1) * k), (random.next() + 0.5) / 2 ** 32)
+    })
+}
+
+/** softmax(logits). */
+function softmax(logits: FloatArray): number[] {
+  const z = Array.from(logits)
+  const most = Math.max(...z)
+  const p = z.map((value) => Math.exp(value - most))
+  const total = p.reduce((a, b) => a + b, 0)
+  return p.map((value) => value / total)
+}
+
+/** A label from softmax(logits), by its cumulative probabilities. */
+function drawLabel(logits: FloatArray, u: number): number {
+  const p = softmax(logits)
+  let rest = u
+  for (let c = 0; c < p.length; c++) {
+    rest -= p[c]
+    if (rest < 0) return c
+  }
+  return p.length - 1
+}
+
+/** sums = sum over rows of squared per-example gradients: quick rules where parameters have them, else row by row. */
+async function sumOfSquares(
+  engine: Engine,
+  data: Data,
+  options: ProductOptions,
+  quantity: 'fisherEmpirical' | 'fisherClass',
+  sums: NativeVector,
+  labelsOf: (slice: Slice) => Int32Array,
+): Promise<void> {
+  const slow = new Set(await engine.network.parametersWithoutQuickSquares())
+  const wanted = options.parameters ?? engine.network.layout.map((entry) => entry.name)
+  const quick = wanted.filter((name) => !slow.has(name))
+  const targets = targetSource(engine, {})
+  const inputs = (slice: Slice) => ({ weights: 1, targets: targets({ ...slice, labels: labelsOf(slice) }) })
+  await sums.fill(0)
+  if (quick.length > 0) {
+    const program = programOf(quantity, { ...options, loss: 'crossEntropy', parameters: quick })
+    await runPass(engine, {
+      phase: 'fisherDiagonal',
+      program,
+      data,
+      options,
+      needLabels: false,
+      least: 2,
+      inputs,
+      sums,
+    })
+  }
+  const rest = wanted.filter((name) => slow.has(name))
+  if (rest.length > 0) await squareRowByRow(engine, data, { ...options, parameters: rest }, quantity, sums, labelsOf)
+}
+
+/** A parameter with several uses: the row's whole gradient over all uses, then the square. */
+async function squareRowByRow(
+  engine: Engine,
+  data: Data,
+  options: ProductOptions,
+  quantity: 'fisherEmpirical' | 'fisherClass',
+  sums: NativeVector,
+  labelsOf: (slice: Slice) => Int32Array,
+): Promise<void> {
+  const dtype = dtypeOf(options)
+  const k = engine.classes
+  const program = await engine.programs.get({
+    ...programOf('gradient', { ...options, loss: 'crossEntropy' }),
+    batch: 1,
+  })
+  const parameters = await engine.weights(dtype)
+  const width = engine.inputShape.reduce((a, b) => a * b, 1)
+  const gradient = new (native().Vector)(engine.network, dtype)
+  const logits = quantity === 'fisherClass' ? await evaluate(engine, data, options) : undefined
+  try {
+    const step = async (slice: Slice): Promise<number> => {
+      const labels = labelsOf(slice)
+      const weight = logits ? Math.sqrt(softmax(logits.subarray(slice.start * k, (slice.start + 1) * k))[labels[0]]) : 1
+      const targets = oneHot(labels, k)
+      const ran = program.run({
+        rows: 1,
+        inputs: slice.inputs,
+        parameters,
+        targets,
+        weights: weight,
+        sums: gradient,
+        outputs: false,
+      })
+      await Promise.all([ran, sums.addProduct(1, gradient, gradient)])
+      return 1
+    }
+    const rows = checkData(data, engine, false)
+    await runSteps(slices(data, width, 1), step, rows, 'fisherDiagonal', options)
+  } finally {
+    gradient.dispose()
+  }
+}
