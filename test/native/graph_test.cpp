@@ -210,16 +210,17 @@ bool in_one_step(const Plan& plan, int32_t a, int32_t b) {
   });
 }
 
-// Puts a buffer where another one is waiting to be read; false where the plan has no such pair.
+// Puts a buffer and another one that waits to be read in one place; false where the plan has no such pair.
 bool spoil(Plan& plan) {
   const std::vector<Lifetime> lives = lifetimes(plan);
   for (const Lifetime& waiting : lives) {
     for (const Lifetime& comes : lives) {
       const bool meanwhile = waiting.first < comes.first && comes.first < waiting.last;
       if (!meanwhile || in_one_step(plan, waiting.root, comes.root)) continue;
-      Buffer& moved_buffer = plan.buffers[static_cast<size_t>(comes.root)];
-      moved_buffer.offset = plan.buffers[static_cast<size_t>(waiting.root)].offset;
-      plan.arena_bytes = std::max(plan.arena_bytes, moved_buffer.offset + moved_buffer.bytes);
+      // Both in new memory, so that nothing else is hit.
+      Buffer &a = plan.buffers[static_cast<size_t>(waiting.root)], &b = plan.buffers[static_cast<size_t>(comes.root)];
+      a.offset = b.offset = plan.arena_bytes;
+      plan.arena_bytes += std::max(a.bytes, b.bytes);
       return true;
     }
   }
