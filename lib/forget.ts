@@ -201,6 +201,7 @@ function commit(model: TangentModel, state: TangentState, outcome: Outcome): For
   const gone = new Set(request.positions)
   const digests = state.digests.filter((_, i) => !gone.has(i))
   const { where: _where, rows: _rows, signal: _signal, onProgress: _progress, noiseSeed: _seed, ...kept } = options
+  const assumptions = assumptionsOf(model, solved, promised, options.noiseSeed !== undefined)
   const report: ForgetReport = {
     verb: 'forget',
     options: kept,
@@ -210,7 +211,7 @@ function commit(model: TangentModel, state: TangentState, outcome: Outcome): For
     solver: solved.solver,
     iterations: solved.iterations,
     passes: solved.passes,
-    bound: boundOf(ledger, release, measuredOf(solved, promised), assumptionsOf(model, solved, promised)),
+    bound: boundOf(ledger, release, measuredOf(solved, promised), assumptions),
     seconds: (performance.now() - outcome.start) / 1000,
     peakMemoryBytes: memory().peak,
     device: model.device,

@@ -101,6 +101,11 @@ describe.each(layerChoices)('forget() with layers: %s', (_, layers) => {
     const spread = distanceOf(a, weights) ** 2 / 0.25 ** 2
     expect(Math.abs(spread - a.length)).toBeLessThan(6 * Math.sqrt(2 * a.length))
     expect(await model.evaluate({ inputs: rows.inputs })).not.toEqual(await twin.evaluate({ inputs: rows.inputs }))
+    const w = await model.weights()
+    for (const name of w.names) {
+      expect(w.getFloat64(name).some((value) => value !== 0)).toBe(model.parameters.includes(name))
+    }
+    expect(JSON.stringify(report.bound.assumptions)).toContain('nobody knows the seed')
   })
 
   it('refits to the bits of a fit on the retained rows alone', async () => {

@@ -33,7 +33,12 @@ export function measuredOf(solved: SolvedRequest, promised: Promised): Measured 
 }
 
 /** What the guarantee rests on. Nothing in it depends on the forgotten rows: what does is named, and lies in `measured`. */
-export function assumptionsOf(model: TangentModel, solved: SolvedRequest, promised: Promised): Assumption[] {
+export function assumptionsOf(
+  model: TangentModel,
+  solved: SolvedRequest,
+  promised: Promised,
+  seeded: boolean,
+): Assumption[] {
   if (solved.exact) {
     return [
       {
@@ -52,8 +57,9 @@ export function assumptionsOf(model: TangentModel, solved: SolvedRequest, promis
   ]
   if (promised.noiseScale > 0) {
     list.push({
-      statement:
-        'noise in whole steps of a public grid, float64 sampler, ChaCha20 keyed by the operating system, drawn once',
+      statement: seeded
+        ? 'nobody knows the seed of the noise: with it the noise can be subtracted, and nothing is guaranteed'
+        : 'noise in whole steps of a public grid, float64 sampler, ChaCha20 keyed by the operating system, drawn once',
       check: `s = ${promised.noiseScale}, grid ${solved.spacing?.toExponential(2) ?? 'unknown'}`,
     })
   }
