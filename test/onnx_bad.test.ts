@@ -91,6 +91,12 @@ describe('bytes that are no model', () => {
 
   it('neither bytes nor a path', async () => {
     await expect(importOnnx(5 as unknown as string)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
+    await expect(importOnnx(new URL('https://example.org/a.onnx'))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+    })
+    const detached = onnxModel(plain).slice()
+    structuredClone(detached.buffer, { transfer: [detached.buffer] })
+    await expect(importOnnx(detached)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
     await refused('/no/such/file.onnx', 'ERR_IO', /model file/)
     await refused(tmpdir(), 'ERR_IO', /regular file/)
   })
@@ -183,8 +189,13 @@ describe('tensors that are none', () => {
   it('weights that are not finite', async () => {
     for (const bad of [NaN, Infinity, -Infinity]) {
       const data = Array.from({ length: 12 }, (_, i) => (i === 5 ? bad : 1))
-      await refused({ ...plain, initializers: [floats('w', [4, 3], data)] }, 'ERR_MODEL_FORMAT', /tensor "w": expected finite numbers, got \S+ at 5/)
+      await refused({ ...plain, initializers: [floats('w', [4, 3], data)] }, 'ERR_MODEL_FORMAT', /tensor "w": expected finite numbers of float32, got \S+ at 5/)
     }
+    const scalar = [node('Mul', ['x', 'c'], ['h'])]
+    await refused(before(scalar, [floats('c', [1], [Infinity])]), 'ERR_MODEL_FORMAT', /tensor "c": expected finite/)
+    const wide = new Uint8Array(Float64Array.from({ length: 12 }, () => 1e300).buffer)
+    const double = { name: 'w', dataType: DataType.DOUBLE, dims: [4n, 3n], rawData: wide }
+    await refused({ ...plain, initializers: [double] }, 'ERR_MODEL_FORMAT', /finite numbers of float32, got 1e\+300 at 0/)
     await refused(before([node('Sub', ['x', 'c'], ['h'])], [floats('c', [4], [1, NaN, 1, 1])]), 'ERR_MODEL_FORMAT', /tensor "c": expected finite/)
     const constant = node('Constant', [], ['c'], [attribute.tensor('value', floats('', [4], [1, NaN, 1, 1]))])
     await refused(before([constant, node('Sub', ['x', 'c'], ['h'])]), 'ERR_MODEL_FORMAT', /NaN/)

@@ -59,21 +59,33 @@ const newestOpset = 21
  * ERR_INVALID_ARGUMENT; messages name node and operator
  */
 export async function importOnnx(model: string | URL | Uint8Array, options: ImportOptions = {}): Promise<OnnxModel> {
-  const budget = new Budget(options.maxBytes ?? 2 ** 31)
-  const file = model instanceof URL ? fileURLToPath(model) : model
-  let bytes: Uint8Array
-  if (typeof file === 'string') bytes = await readModelFile(file, budget)
-  else if (file instanceof Uint8Array) {
-    budget.take(file.byteLength, 'model')
-    bytes = Uint8Array.prototype.slice.call(file)
-  } else
-    throw new PalimpsestError('ERR_INVALID_ARGUMENT', `model: expected a path or a Uint8Array, got ${typeof model}`)
-  const parsed = readModel(bytes, budget.limit)
-  return lowerModel(
-    await embedExternalData(parsed, typeof file === 'string' ? path.dirname(file) : undefined, budget),
-    options,
-    budget,
-  )
+  const maxBytes = options.maxBytes ?? 2 ** 31
+  const file = pathOf(model)
+  const files = new Budget(maxBytes)
+  const bytes = file === undefined ? copyOf(model as Uint8Array, files) : await readModelFile(file, files)
+  const folder = file === undefined ? undefined : path.dirname(file)
+  const whole = await embedExternalData(readModel(bytes, maxBytes), folder, files)
+  return lowerModel(whole, options, new Budget(maxBytes))
+}
+
+/** The path that a model is given by; undefined for bytes. */
+function pathOf(model: string | URL | Uint8Array): string | undefined {
+  if (typeof model === 'string') return model
+  if (model instanceof URL && model.protocol === 'file:') return fileURLToPath(model)
+  if (model instanceof Uint8Array) return undefined
+  const got = (model as unknown) instanceof URL ? `"${String(model)}"` : typeof model
+  throw new PalimpsestError('ERR_INVALID_ARGUMENT', `model: expected a path, a file URL or a Uint8Array, got ${got}`)
+}
+
+function copyOf(model: Uint8Array, budget: Budget): Uint8Array {
+  budget.take(model.byteLength, 'model')
+  try {
+    return new Uint8Array(model)
+  } catch (cause) {
+    throw new PalimpsestError('ERR_INVALID_ARGUMENT', 'model: expected bytes that are there, got a detached array', {
+      cause,
+    })
+  }
 }
 
 function lowerModel(source: ModelProto, options: ImportOptions, budget: Budget): OnnxModel {
@@ -170,6 +182,11 @@ function beforeSoftmax(graph: NetworkGraph, output: Value): { logits: Value; end
   return { logits: graph.reshape(graph.valueOf(softmax.inputs[0]), output.dims), endsIn: softmax.op }
 }
 
+function notFinite(name: string, { data }: Known, at: number): PalimpsestError {
+  const message = `tensor "${name}": expected finite numbers of float32, got ${data[at]} at ${at}`
+  return new PalimpsestError('ERR_MODEL_FORMAT', message)
+}
+
 /** Values by ONNX name while the graph is lowered. */
 class Lowered {
   readonly parameters: TensorMap = new Map()
@@ -209,7 +226,10 @@ class Lowered {
         `parameter "${source.name}": ${typeName(known.type)} in the file, float32 here; exports write ${typeName(known.type)}`,
       )
     }
-    this.parameters.set(source.name, { shape: [...known.shape], data: Float32Array.from(known.data) })
+    const data = Float32Array.from(known.data)
+    const at = data.findIndex((v) => !Number.isFinite(v))
+    if (at >= 0) throw notFinite(source.name, known, at)
+    this.parameters.set(source.name, { shape: [...known.shape], data })
     this.#values.set(source.name, computed(this.graph.parameter(source.name, known.shape)))
   }
 
@@ -244,12 +264,7 @@ class Lowered {
   #checked(known: Known, name: string): Known {
     if (!isFloat(known.type)) return { ...known, name }
     const at = known.data.findIndex((v) => !(Number.isFinite(v) || (known.data.length === 1 && !Number.isNaN(v))))
-    if (at >= 0) {
-      throw new PalimpsestError(
-        'ERR_MODEL_FORMAT',
-        `tensor "${name}": expected finite numbers, got ${known.data[at]} at ${at}`,
-      )
-    }
+    if (at >= 0) throw notFinite(name, known, at)
     return { ...known, name }
   }
 }
