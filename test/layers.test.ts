@@ -30,7 +30,7 @@ const guarded: { header: RegExp; layer: string }[] = [
 // The order of lib/: a file imports from its own group or from one before. What is in no list stands with the models.
 const libLayers = [
   ['errors'],
-  ['options'],
+  ['options', 'philox'],
   ['network'],
   ['native'],
   ['networks'],

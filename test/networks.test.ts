@@ -12,7 +12,7 @@ import {
   vit,
   type BuiltNetwork,
 } from '../lib/networks/index.js'
-import { philox } from '../lib/data/philox.js'
+import { philox } from '../lib/philox.js'
 import { exportNetwork, importOnnx } from '../lib/onnx/index.js'
 import { interpret } from './interpreter.js'
 import { runOnnx } from './onnxruntime.js'

@@ -34,11 +34,21 @@ export const attribute = {
   tensor: (name: string, t: TensorInit): AttributeInit => ({ name, type: Type.TENSOR, t }),
 }
 
-export function node(opType: string, input: string[], output: string[], attributes: AttributeInit[] = [], rest: NodeInit = {}): NodeInit {
+export function node(
+  opType: string,
+  input: string[],
+  output: string[],
+  attributes: AttributeInit[] = [],
+  rest: NodeInit = {},
+): NodeInit {
   return { opType, name: `${opType}_${output[0]}`, input, output, attribute: attributes, ...rest }
 }
 
-export function value(name: string, dims: readonly (number | string)[], elemType: DataType = DataType.FLOAT): ValueInit {
+export function value(
+  name: string,
+  dims: readonly (number | string)[],
+  elemType: DataType = DataType.FLOAT,
+): ValueInit {
   const dim = dims.map((d) =>
     typeof d === 'string'
       ? { value: { case: 'dimParam' as const, value: d } }
@@ -58,7 +68,15 @@ export interface ModelInit {
 }
 
 /** A model from "x" to "y" [N, K]. */
-export function onnxModel({ nodes, initializers = [], input = ['N', 4], inputs, outputs, opset = 17, functions = [] }: ModelInit): Uint8Array {
+export function onnxModel({
+  nodes,
+  initializers = [],
+  input = ['N', 4],
+  inputs,
+  outputs,
+  opset = 17,
+  functions = [],
+}: ModelInit): Uint8Array {
   const model = create(ModelProtoSchema, {
     irVersion: 8n,
     opsetImport: [{ domain: '', version: BigInt(opset) }],

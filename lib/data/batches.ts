@@ -1,6 +1,6 @@
 // Batches of a dataset: which rows, in which order, cropped and flipped how; pure functions of seed and epoch.
 import type { RowSource } from '../native.js'
-import { RandomStream, streams } from './philox.js'
+import { RandomStream, streams } from '../philox.js'
 import type { TableView } from './table.js'
 
 /** Augmentation while fitting: random crops out of a zero border of `pad` pixels, random left-to-right flips. */

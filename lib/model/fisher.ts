@@ -1,5 +1,5 @@
 // The diagonal of the Fisher matrix: squared per-example gradients, at the rows' labels, in expectation, or by draws.
-import { RandomStream, streams } from '../data/philox.js'
+import { RandomStream, streams } from '../philox.js'
 import { oneHot } from '../data/targets.js'
 import { native, type FloatArray, type NativeVector } from '../native.js'
 import { integer, oneOf } from '../options.js'

@@ -1,5 +1,5 @@
 // Initial weights: normal values that are the same for one seed everywhere.
-import { RandomStream, streams } from '../data/philox.js'
+import { RandomStream, streams } from '../philox.js'
 
 /**
  * Normal values of standard deviation `scale` (Box and Muller 1958).

@@ -2,7 +2,7 @@
 //
 //   L(w) = 1/(2n) sum_i |f_core(x_i) + J_i w - target_i|^2 + mu/2 |w|^2        (Golatkar et al. 2021, eq. 8)
 //   grad L(w) = (1/n) sum J_i^T (f_core(x_i) + J_i w - target_i) + mu w,  H = (1/n) sum J_i^T J_i + mu I
-import { RandomStream, streams } from '../data/philox.js'
+import { RandomStream, streams } from '../philox.js'
 import type { Dataset } from '../dataset.js'
 import { runPass, rowsPass, type Engine } from '../model/products.js'
 import { runSteps, slices, type PassOptions, type Slice } from '../model/passes.js'
