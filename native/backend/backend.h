@@ -51,6 +51,9 @@ struct GatherRow {
   bool flip = false;       // left to right
 };
 
+// What float32 products may do to their factors: nothing, or rounding to TF32 (10 bits) where the device is quicker so.
+enum class Precision : uint8_t { float32, tf32 };
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -125,11 +128,16 @@ class Backend {
   virtual void gather_rows(const GatherSpec& spec, std::span<const GatherRow> rows, const void* store, bool store_is_u8,
                            const Tensor& y) = 0;
 
-  // Waits for everything that was asked of the device.
+  // Waits for everything that was asked of the device; throws what went wrong there meanwhile.
   virtual void synchronize() = 0;
+
+  // Of the float32 products that follow; float64 is float64 always. For devices without TF32 there is nothing to do.
+  virtual void use_precision(Precision) {}
 };
 
-// The backend of a device name ("cpu"); throws ERR_DEVICE with cause and cure. One instance a device and process.
+// The backend of a device name ("cpu", "cuda", "cuda:1"); throws ERR_DEVICE with cause and cure. One instance a device
+// and process.
 std::shared_ptr<Backend> open_backend(const std::string& device);
+std::shared_ptr<Backend> open_cpu();
 
 }  // namespace palimpsest

@@ -1,16 +1,11 @@
-// Opens the backend of a device name.
-#include "core/error.h"
+// The CPU's backend.
 #include "cpu/cpu_backend.h"
 
 namespace palimpsest {
 
-std::shared_ptr<Backend> open_backend(const std::string& device) {
-  if (device == "cpu") {
-    static const std::shared_ptr<Backend> backend = std::make_shared<cpu::CpuBackend>();
-    return backend;
-  }
-  throw Error(ErrorCode::device, "expected the device cpu, which is all that this build has kernels for, got '" +
-                                     device + "'; choose device 'cpu'");
+std::shared_ptr<Backend> open_cpu() {
+  static const std::shared_ptr<Backend> backend = std::make_shared<cpu::CpuBackend>();
+  return backend;
 }
 
 }  // namespace palimpsest

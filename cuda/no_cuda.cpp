@@ -1,0 +1,27 @@
+// CUDA where this build has no kernels for it: says so, and what to do.
+#include "backend/cuda.h"
+#include "core/error.h"
+
+namespace palimpsest {
+
+namespace {
+
+constexpr const char* reason = "this build has no CUDA kernels: CMake found no CUDA compiler (nvcc)";
+constexpr const char* cure =
+    "install the CUDA toolkit 12.4 or later, put nvcc on the PATH and build again: npm rebuild palimpsest";
+
+}  // namespace
+
+CudaReport probe_cuda() {
+  CudaReport report;
+  report.reason = reason;
+  report.cure = cure;
+  return report;
+}
+
+std::shared_ptr<Backend> open_cuda(int ordinal) {
+  throw Error(ErrorCode::device, "expected a device that can be used, got 'cuda:" + std::to_string(ordinal) +
+                                     "': " + reason + "; " + cure);
+}
+
+}  // namespace palimpsest
