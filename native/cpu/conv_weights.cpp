@@ -4,6 +4,7 @@
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "cpu/panels.h"
+#include "cpu/square_sums.h"
 #include "cpu/tap_conv.h"
 #include "cpu/threads.h"
 
@@ -159,6 +160,7 @@ int64_t parts_of(int64_t panels, int64_t count, int64_t least) {
 template <typename T>
 void sum_products(const TapConv& conv, bool squares, int64_t parts, const T* x, const T* y_bar, int64_t y_channels,
                   T* sums) {
+  if (squares && squares_fit_in_place<T>(conv)) return sum_squares_in_place(conv, parts, x, y_bar, y_channels, sums);
   const TypedKernels<T>& kernels = typed_kernels<T>();
   const int64_t total = conv.depth(), panels = ceil_div(total, kernels.tile_rows);
   const int64_t columns = ceil_div(conv.out, kernels.tile_columns) * kernels.tile_columns;

@@ -25,6 +25,12 @@ struct TileOut {
   T alpha, beta;
 };
 
+// Positions that a product runs over where its factors lie: rows of them, and the elements from one to the next.
+struct PositionGrid {
+  int64_t height, width;
+  int64_t a_row, a_column, b_row, b_column;
+};
+
 // d[i] = f(a[i], b[i], c[i]) for i < n.
 template <typename T>
 using MapKernel = void (*)(const T* a, const T* b, const T* c, T* d, int64_t n, T alpha, T beta);
@@ -40,6 +46,10 @@ struct TypedKernels {
   // c += sum over examples of (a[e] b[e])^2, A by columns; the examples' panels lie a_distance and b_distance apart.
   void (*square_by_columns)(int64_t rows, int64_t examples, int64_t k, const T* a, int64_t a_distance, const T* b,
                             int64_t b_distance, const TileOut<T>& out);
+  // The same with both factors unpacked: a[position][r], b[position][j]; out.columns is tile_columns or one vector.
+  void (*square_in_place)(int64_t rows, int64_t examples, const PositionGrid& grid, const T* a, int64_t a_distance,
+                          const T* b, int64_t b_distance, const TileOut<T>& out);
+  int64_t lanes;  // elements of a vector
 
   // to[p tile_rows + r] = from[p distance + r] for whole tiles of rows; the same for tile_columns.
   void (*pack_tile_rows)(int64_t count, const T* from, int64_t distance, T* to);

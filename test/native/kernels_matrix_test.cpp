@@ -148,6 +148,10 @@ SWEEP(conv_cases) {
       {2, 1, 12, 11, 6, 5, 3, 1, 1, 1, 1, 0, 0, 0, 0, 1},
       {2, 40, 6, 7, 30, 1, 3, 1, 1, 1, 3, 0, 2, 0, 4, 2},
       {3, 1, 6, 5, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+      // Whole vectors of outputs: squares in place.
+      {3, 17, 6, 5, 48, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+      {5, 29, 9, 8, 16, 3, 2, 2, 3, 2, 1, 2, 0, 1, 1, 1, true},
+      {2, 20, 4, 5, 64, 3, 3, 1, 1, 1, 1, 3, 2, 0, 3, 2},
   };
   for (const Row& r : rows) {
     ConvShape s;
@@ -166,7 +170,8 @@ SWEEP(linear_square_cases) {
                            {4, 65, 40, 130},
                            {2, 300, 15, 33},
                            {0, 3, 4, 5},
-                           {3, 2, 1, 64}}) {
+                           {3, 2, 1, 64},
+                           {40, 130, 30, 48}}) {
     const int64_t n = size[0], t = size[1], i = size[2], o = size[3];
     add_kernel_case(
         "linear_grad_squares " + to_string(size),
