@@ -2,6 +2,7 @@
 import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
 import { invalid } from './options.js'
+import { statements } from './scrub/statements.js'
 import { totalOf, type Guarantee, type Release } from './tangent/ledger.js'
 import { TangentModel } from './tangent.js'
 
@@ -112,7 +113,7 @@ function roundedUp(value: number): string {
 /**
  * What may be left in a model. For a TangentModel the guarantee of its last release and of all of them together
  * (certified removal relative to exact retraining; Golatkar et al. 2021, Guo et al. 2020); for any other model
- * `certified: false`.
+ * `certified: false`, and for one that scrub() changed what is known of the method and why that is no certificate.
  *
  * Errors: ERR_INVALID_ARGUMENT for what is no model, ERR_DISPOSED.
  */
@@ -124,14 +125,30 @@ export function bound(model: Model | TangentModel): Bound {
   }
   if (!(model instanceof Model)) throw invalid('model', 'a Model or a TangentModel', model)
   if (model.disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a model in use, got one that was disposed')
+  return uncertified(model.history.map(({ method }) => method))
+}
+
+/** What can be said of an ordinary network that these methods of scrub() have changed, or none of them. @internal */
+export function uncertified(methods: readonly string[]): Bound {
+  const ordinary =
+    'an ordinary network has no certificate: its weights depend on every row in ways that nothing here bounds'
+  const last = methods.at(-1)
   return {
     certified: false,
     guaranteed: null,
     measured: null,
     total: null,
-    assumptions: notCovered(),
+    assumptions: [...new Set(methods)].flatMap(assumptionsOfScrub).concat(notCovered()),
     verdict: 'cannot-conclude',
-    statement:
-      'an ordinary network has no certificate: its weights depend on every row in ways that nothing here bounds',
+    statement: last === undefined ? ordinary : `scrub() with method '${last}' has no certificate: ${whyNot(last)}`,
   }
+}
+
+const unknownMethod = { known: 'a method that this version does not know was applied', why: 'nothing is known of it' }
+const statementOfScrub = (method: string) => (Object.hasOwn(statements, method) ? statements[method] : unknownMethod)
+const whyNot = (method: string) => statementOfScrub(method).why
+
+function assumptionsOfScrub(method: string): Assumption[] {
+  const { known, why } = statementOfScrub(method)
+  return [{ statement: `${method}: ${known}`, check: `not a guarantee: ${why}` }]
 }

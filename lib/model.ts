@@ -43,6 +43,12 @@ export interface ModelOptions {
 
 export interface LoadOptions extends ModelOptions, ImportOptions {}
 
+/** Something that was done to a model and that its weights do not show. */
+export interface HistoryEntry {
+  verb: 'scrub'
+  method: string
+}
+
 /** What the ONNX file has besides weights. */
 interface Origin {
   onnx?: OnnxModel
@@ -58,19 +64,18 @@ interface Origin {
  * ERR_DISPOSED, and the reason of an aborted signal.
  */
 export class Model {
-  /** @internal */
-  readonly engine: Engine
-  /** @internal */
-  readonly description: NetworkDescription
-  readonly #weights: ParameterVector
-  readonly #origin: Origin
+  #engine: Engine
+  #description: NetworkDescription
+  #weights: ParameterVector
+  #origin: Origin
+  #history: readonly HistoryEntry[] = []
   #wide: NativeVector | undefined
   #wideVersion = -1
   #version = 0
   #disposed = false
 
   private constructor(source: NetworkSource, device: string, origin: Origin) {
-    this.description = source.network
+    this.#description = source.network
     this.#origin = origin
     const network = new (native().Network)(source.network, device)
     const values: Record<string, FloatArray> = {}
@@ -88,7 +93,7 @@ export class Model {
       values[name] = tensor.data
     }
     this.#weights = new ParameterVector(new (native().Vector)(network, 'float32', values))
-    this.engine = {
+    this.#engine = {
       network,
       programs: new Programs(network),
       inputShape: source.network.inputShape,
@@ -118,6 +123,16 @@ export class Model {
     }
     const { device } = readOptions(options, { device: deviceOption }, 'Model.fromNetwork()')
     return new Model(source, deviceOf(device), { endsIn: null, leftOut: [] })
+  }
+
+  /** @internal */
+  get engine(): Engine {
+    return this.#engine
+  }
+
+  /** @internal */
+  get description(): NetworkDescription {
+    return this.#description
   }
 
   /** Shape of one input, without the batch axis. */
@@ -150,6 +165,16 @@ export class Model {
     return this.#origin.endsIn
   }
 
+  /** What was done to the model by verbs that have no certificate, oldest first; `save` keeps it, ONNX files do not. */
+  get history(): HistoryEntry[] {
+    return this.#history.map((entry) => ({ ...entry }))
+  }
+
+  /** Adds to the history. @internal */
+  record(entry: HistoryEntry): void {
+    this.#history = [...this.#history, entry]
+  }
+
   /** Counts changes of weights and running statistics. @internal */
   get revision(): number {
     return this.#version
@@ -167,6 +192,29 @@ export class Model {
     this.#check()
     // Queued together: no step of another call lies between.
     await Promise.all([this.#weights.native.copyFrom(weights), this.setStatistics(statistics)])
+  }
+
+  /**
+   * Takes over the network, weights and history of another model, whatever its architecture, in one step; that one is
+   * disposed. The caller has checked that its weights are finite. @internal
+   */
+  adopt(other: Model, entry: HistoryEntry): void {
+    this.#check()
+    other.#check()
+    const [engine, weights, wide] = [this.#engine, this.#weights, this.#wide]
+    this.#engine = { ...other.#engine, weights: (dtype) => this.#weightsIn(dtype) }
+    this.#description = other.#description
+    this.#weights = other.#weights
+    this.#origin = other.#origin
+    this.#history = [...other.#history, entry]
+    this.#wide = undefined
+    this.#version++
+    other.#disposed = true
+    other.#wide?.dispose()
+    wide?.dispose()
+    weights.dispose()
+    engine.programs.dispose()
+    engine.network.dispose()
   }
 
   /** A copy of the weights. */
@@ -271,7 +319,9 @@ export class Model {
   async clone(): Promise<Model> {
     this.#check()
     const source = { network: await this.describeConstants(), parameters: await this.tensors() }
-    return new Model(source, this.device, this.#origin)
+    const copy = new Model(source, this.device, this.#origin)
+    copy.#history = this.#history
+    return copy
   }
 
   /** The network with its constants (running statistics) as they are now. @internal */
@@ -318,18 +368,21 @@ export class Model {
     return bytes
   }
 
-  /** Saves weights and running statistics as safetensors. */
+  /** Saves weights and running statistics, and the history, as safetensors. */
   async save(path: string): Promise<void> {
     this.#check()
     const tensors = new Map([...(await this.statistics()), ...(await this.tensors())])
-    await writeFileAtomically(path, writeSafetensors(tensors, { format: 'palimpsest-weights' }))
+    const done = this.#history.map(({ verb, method }) => `${verb}:${method}`).join()
+    const metadata = { format: 'palimpsest-weights', ...(done && { history: done }) }
+    await writeFileAtomically(path, writeSafetensors(tensors, metadata))
   }
 
   /** Reads weights (and running statistics, where the file has them) that `save` or PyTorch wrote under the same names. */
   async loadWeights(source: string | URL | Uint8Array): Promise<void> {
     this.#check()
     const bytes = await readBytes(source)
-    const { tensors } = readSafetensors(bytes)
+    const { tensors, metadata } = readSafetensors(bytes)
+    const history = historyOf(metadata.history)
     const fits = (name: string, shape: readonly number[]) => {
       const tensor = tensors.get(name)
       if (tensor === undefined || tensor.shape.join() !== shape.join()) {
@@ -348,6 +401,7 @@ export class Model {
     const weights = this.vector(values)
     const statistics = new Map(constants.flatMap((data, i) => (data === undefined ? [] : [[i, data] as const])))
     await this.replace(weights.native, statistics)
+    this.#history = history
     weights.dispose()
   }
 
@@ -419,6 +473,18 @@ export class Model {
       copy.dispose()
     }
   }
+}
+
+/** The history that `save` wrote, e.g. `scrub:mnemonic,scrub:prune`. */
+function historyOf(text: string | undefined): HistoryEntry[] {
+  return (text ? text.split(',') : []).map((entry) => {
+    const [, method] = /^scrub:(\w+)$/.exec(entry) ?? []
+    if (method === undefined) {
+      const what = 'a history of verbs and methods, e.g. scrub:mnemonic, in the metadata'
+      throw new PalimpsestError('ERR_MODEL_FORMAT', `expected ${what}, got '${entry}'`)
+    }
+    return { verb: 'scrub', method }
+  })
 }
 
 /** The vector as it is now, in that type; ERR_INVALID_ARGUMENT where a value is not finite (in float64: its square). */
