@@ -56,16 +56,18 @@ class Device {
 
   // Host memory that may change or go once the call is over, uploaded beside the kernels that still run.
   void copy_in(void* device, const void* host, size_t bytes);
-  // Pinned memory of at least `bytes` to write values into, then upload_staged(device, bytes) copies them; nothing
-  // else may be uploaded in between.
-  void* staging(size_t bytes);
-  void upload_staged(void* device, size_t bytes);
+  // For kernels that read what the host has just made (indices, rows of a dataset).
+  Upload& upload() { return *upload_; }
   // Waits for the stream, then gives the values.
   void copy_out(void* host, const void* device, size_t bytes);
   void synchronize();
 
-  // A word that kernels may set to a non-zero Fault through this device address; the next synchronisation throws.
+  // Kernels that meet an index out of its range skip it and set this word; the next synchronisation throws.
   int32_t* faults() const { return device_faults_; }
+
+  // A number that a kernel writes for the host: its address on the device, and its value after what is queued.
+  double* number() const { return device_number_; }
+  double wait_for_number();
 
  private:
   void throw_faults();
@@ -76,6 +78,7 @@ class Device {
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<Upload> upload_;
   int32_t *host_faults_ = nullptr, *device_faults_ = nullptr;
+  double *host_number_ = nullptr, *device_number_ = nullptr;
   Precision precision_ = Precision::float32;
   std::array<void*, static_cast<size_t>(Slot::count_)> workspaces_{};
   std::array<size_t, static_cast<size_t>(Slot::count_)> workspace_bytes_{};
