@@ -19,6 +19,7 @@
 #endif
 
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace palimpsest::cpu {
 namespace {
@@ -81,8 +82,14 @@ int default_threads() {
   return available_threads();
 }
 
+// The engine's own loops have the same team as the kernels.
+int shared(int threads) {
+  parallel_threads().store(threads, std::memory_order_relaxed);
+  return threads;
+}
+
 std::atomic<int>& team_size() {
-  static std::atomic<int> size{default_threads()};
+  static std::atomic<int> size{shared(default_threads())};
   return size;
 }
 
@@ -104,7 +111,7 @@ void set_threads(int n) {
   if (n < 0 || n > 1024) {
     throw Error(ErrorCode::invalid_argument, "expected 0 to 1024 threads, got " + std::to_string(n));
   }
-  team_size().store(n == 0 ? default_threads() : n, std::memory_order_relaxed);
+  team_size().store(shared(n == 0 ? default_threads() : n), std::memory_order_relaxed);
 }
 
 void share_team_size() {

@@ -1,8 +1,10 @@
 // The CPU as a device: its name, memory, threads, instruction sets and refusals.
 #include <cstdint>
+#include <cstring>
 
 #include "backend/backend.h"
 #include "check.h"
+#include "core/parallel.h"
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "cpu/threads.h"
@@ -47,11 +49,30 @@ TEST(working_memory_grows_and_stays) {
   CHECK(reinterpret_cast<uintptr_t>(large) % 64 == 0);
 }
 
+TEST(a_large_block_that_is_released_serves_again) {
+  constexpr size_t bytes = (size_t{3} << 20) + 64;
+  void* first = cpu::allocate_aligned(bytes);
+  std::memset(first, 1, bytes);
+  void* other = cpu::allocate_aligned(bytes);
+  CHECK(other != first);
+  cpu::release_aligned(first);
+  void* larger = cpu::allocate_aligned(2 * bytes);
+  CHECK(larger != first);
+  void* again = cpu::allocate_aligned(bytes);
+  CHECK(again == first);
+  CHECK(reinterpret_cast<uintptr_t>(again) % 64 == 0);
+  std::memset(again, 2, bytes);
+  for (void* block : {again, other, larger}) cpu::release_aligned(block);
+  CHECK_THROWS(ErrorCode::out_of_memory, cpu::allocate_aligned(size_t{1} << 62));
+  CHECK_THROWS(ErrorCode::out_of_memory, cpu::allocate_aligned(~size_t{0}));
+}
+
 TEST(the_team_covers_every_index_once) {
   const int before = cpu::thread_count();
   for (const int threads : {1, 2, 3, 7}) {
     cpu::set_threads(threads);
     CHECK(cpu::thread_count() == threads);
+    CHECK(parallel_threads().load() == threads);  // the engine's own loops too
     for (const int64_t count : {0, 1, 2, 5, 1000}) {
       std::vector<int> visits(static_cast<size_t>(count), 0);
       cpu::parallel_for(count, 1e9, [&](int64_t begin, int64_t end, int thread) {
