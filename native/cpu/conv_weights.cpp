@@ -3,6 +3,7 @@
 #include "cpu/gemm.h"
 #include "cpu/isa.h"
 #include "cpu/memory.h"
+#include "cpu/onednn.h"
 #include "cpu/panels.h"
 #include "cpu/square_sums.h"
 #include "cpu/tap_conv.h"
@@ -283,6 +284,9 @@ void linear_grad_squares(int64_t n, int64_t t, int64_t i, int64_t o, const T* x,
   shape.m = i, shape.n = o, shape.k = n;
   shape.trans_a = true;
   shape.lda = i, shape.ldb = o, shape.ldc = o;
+  if constexpr (std::is_same_v<T, float>) {
+    if (onednn_gemm(shape, x_squared, y_squared, s)) return;
+  }
   gemm(shape, x_squared, y_squared, s);
 }
 

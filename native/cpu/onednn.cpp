@@ -1,4 +1,4 @@
-// Convolution and matrix products through oneDNN 2.6 to 3.x: channels-last activations, weights in whatever layout
+// Convolution through oneDNN 2.6 to 3.x: channels-last activations, weights in whatever layout
 // oneDNN likes best, primitives kept for each shape, all working memory reused.
 #include "cpu/onednn.h"
 
@@ -255,20 +255,6 @@ bool onednn_conv_input_gradient(const ConvShape& s, const float* w, const float*
 }
 bool onednn_conv_weight_gradient(const ConvShape& s, const float* x, const float* y_bar, float* w_bar) {
   return run(Kind::weight_gradient, s, x, w_bar, y_bar);
-}
-
-bool onednn_gemm(const GemmShape& s, const float* a, const float* b, float* c) {
-  if (!onednn_enabled() || s.batch != 1 || s.m == 0 || s.n == 0 || s.k == 0) return false;
-  share_team_size();
-  const dnnl_status_t status =
-      dnnl_sgemm(s.trans_a ? 'T' : 'N', s.trans_b ? 'T' : 'N', s.m, s.n, s.k, static_cast<float>(s.alpha), a, s.lda, b,
-                 s.ldb, static_cast<float>(s.beta), c, s.ldc);
-  if (status == dnnl_unimplemented || status == dnnl_invalid_arguments) return false;
-  if (status != dnnl_success) {
-    throw Error(status == dnnl_out_of_memory ? ErrorCode::out_of_memory : ErrorCode::internal,
-                std::string("expected oneDNN to run a matrix product, got its status ") + dnnl_status2str(status));
-  }
-  return true;
 }
 
 }  // namespace palimpsest::cpu
