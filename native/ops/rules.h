@@ -19,6 +19,9 @@ namespace unary {
 Instruction instruction(const Node&);
 void shape(const Graph&, const Node&, std::vector<Value>&);
 bool is_piecewise_linear(Op);
+// Where the derivative of order 0 is taken: at y itself for gates, which are open exactly where y > 0. The next row
+// reads y anyway, so that x need not be kept.
+ValueId derivative_argument(const Node& node);
 Unary function_of(Op);
 ValueId affine_jvp(Graph&, const Node&, std::span<const ValueId>);
 void affine_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);

@@ -177,7 +177,7 @@ namespace {
 
 // d f^(k)(x) m = f^(k+1)(x) m x_dot + f^(k)(x) m_dot
 ValueId elementwise_jvp(Graph& graph, const Node& node, std::span<const ValueId> x_dot) {
-  const ValueId x = node.inputs[0];
+  const ValueId x = unary::derivative_argument(node);
   ValueId y_dot = none;
   const bool flat = node.attributes.order > 0 && unary::is_piecewise_linear(node.op);
   if (x_dot[0] != none && !flat) {
@@ -194,7 +194,7 @@ ValueId elementwise_jvp(Graph& graph, const Node& node, std::span<const ValueId>
 
 void elementwise_vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const bool> wanted,
                      std::span<ValueId> x_bar) {
-  const ValueId x = node.inputs[0];
+  const ValueId x = unary::derivative_argument(node);
   const bool flat = node.attributes.order > 0 && unary::is_piecewise_linear(node.op);
   if (wanted[0] && !flat) {
     Attributes attributes = node.attributes;

@@ -44,6 +44,11 @@ bool is_piecewise_linear(Op op) {
   }
 }
 
+ValueId derivative_argument(const Node& node) {
+  const bool gate = node.op == Op::Relu || (node.op == Op::LeakyRelu && node.attributes.alpha >= 0);
+  return gate && node.attributes.order == 0 ? node.outputs[0] : node.inputs[0];
+}
+
 Instruction instruction(const Node& node) {
   Instruction step;
   step.code = Code::unary;
