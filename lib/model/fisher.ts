@@ -36,16 +36,20 @@ export async function fisherDiagonal(engine: Engine, data: Data, options: Fisher
   const dtype = dtypeOf(options)
   const rounds = type === 'empirical' ? 1 : type === 'exact' ? engine.classes : samples
   const labelsOf = await labelSource(engine, data, options, type, seed)
+  const quantity = type === 'exact' ? 'fisherClass' : 'fisherEmpirical'
+  // The square of a row's weight is its share of the mean.
+  const weight = 1 / Math.sqrt(rows * (type === 'mc' ? samples : 1))
+  const round = (index: number, sums: NativeVector) =>
+    sumOfSquares(engine, data, options, quantity, sums, weight, (slice) => labelsOf(slice, index))
   return intoSums(engine, dtype, async (sums) => {
+    await round(0, sums)
+    if (rounds === 1) return
     const part = new (native().Vector)(engine.network, dtype)
     try {
-      for (let round = 0; round < rounds; round++) {
-        await sumOfSquares(engine, data, options, type === 'exact' ? 'fisherClass' : 'fisherEmpirical', part, (slice) =>
-          labelsOf(slice, round),
-        )
+      for (let index = 1; index < rounds; index++) {
+        await round(index, part)
         await sums.axpy(1, part)
       }
-      await sums.scale(1 / (rows * (type === 'mc' ? samples : 1)))
     } finally {
       part.dispose()
     }
@@ -92,21 +96,23 @@ function drawLabel(logits: FloatArray, u: number): number {
   return p.length - 1
 }
 
-/** sums = sum over rows of squared per-example gradients: quick rules where parameters have them, else row by row. */
+/** sums = sum over rows of squared per-example gradients times `weight`: quick rules where there are, else row by row. */
 async function sumOfSquares(
   engine: Engine,
   data: Data,
   options: ProductOptions,
   quantity: 'fisherEmpirical' | 'fisherClass',
   sums: NativeVector,
+  weight: number,
   labelsOf: (slice: Slice) => Int32Array,
 ): Promise<void> {
   const slow = new Set(await engine.network.parametersWithoutQuickSquares())
   const wanted = options.parameters ?? engine.network.layout.map((entry) => entry.name)
   const quick = wanted.filter((name) => !slow.has(name))
   const targets = targetSource(engine, {})
-  const inputs = (slice: Slice) => ({ weights: 1, targets: targets({ ...slice, labels: labelsOf(slice) }) })
-  await sums.fill(0)
+  const inputs = (slice: Slice) => ({ weights: weight, targets: targets({ ...slice, labels: labelsOf(slice) }) })
+  const rest = wanted.filter((name) => slow.has(name))
+  if (rest.length > 0) await sums.fill(0)
   if (quick.length > 0) {
     const program = programOf(quantity, { ...options, loss: 'crossEntropy', parameters: quick })
     await runPass(engine, {
@@ -120,8 +126,9 @@ async function sumOfSquares(
       sums,
     })
   }
-  const rest = wanted.filter((name) => slow.has(name))
-  if (rest.length > 0) await squareRowByRow(engine, data, { ...options, parameters: rest }, quantity, sums, labelsOf)
+  if (rest.length > 0) {
+    await squareRowByRow(engine, data, { ...options, parameters: rest }, quantity, sums, weight, labelsOf)
+  }
 }
 
 /** A parameter with several uses: the row's whole gradient over all uses, then the square. */
@@ -131,6 +138,7 @@ async function squareRowByRow(
   options: ProductOptions,
   quantity: 'fisherEmpirical' | 'fisherClass',
   sums: NativeVector,
+  weight: number,
   labelsOf: (slice: Slice) => Int32Array,
 ): Promise<void> {
   const dtype = dtypeOf(options)
@@ -146,14 +154,14 @@ async function squareRowByRow(
   try {
     const step = async (slice: Slice): Promise<number> => {
       const labels = labelsOf(slice)
-      const weight = logits ? Math.sqrt(softmax(logits.subarray(slice.start * k, (slice.start + 1) * k))[labels[0]]) : 1
+      const p = logits ? softmax(logits.subarray(slice.start * k, (slice.start + 1) * k))[labels[0]] : 1
       const targets = oneHot(labels, k)
       const ran = program.run({
         rows: 1,
         inputs: slice.inputs,
         parameters,
         targets,
-        weights: weight,
+        weights: weight * Math.sqrt(p),
         sums: gradient,
         outputs: false,
       })

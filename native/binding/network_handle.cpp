@@ -117,10 +117,12 @@ Napi::Value NetworkHandle::parameters_without_quick_squares(const Napi::Callback
   return start_task(
              info.Env(), held()->queue,
              [placed = held()] {
+               if (placed->without_quick_squares) return *placed->without_quick_squares;
                std::vector<std::string> names;
                for (const int32_t i : palimpsest::parameters_without_quick_squares(placed->network)) {
                  names.push_back(placed->layout->entries()[static_cast<size_t>(i)].name);
                }
+               placed->without_quick_squares = names;
                return names;
              },
              [](Napi::Env env, const std::vector<std::string>& names) -> Napi::Value {

@@ -4,7 +4,9 @@
 #include <napi.h>
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "binding/handle.h"
 #include "binding/step_queue.h"
@@ -17,6 +19,7 @@ struct PlacedNetwork {
   Network network;
   std::shared_ptr<const ParameterLayout> layout;
   StepQueue& queue;
+  std::optional<std::vector<std::string>> without_quick_squares;  // names, once they were asked for
 
   PlacedNetwork(NetworkDescription description, StepQueue& of);
 };
