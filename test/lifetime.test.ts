@@ -13,9 +13,9 @@ interface Ending {
 }
 
 /** Runs a scenario in a process of its own. */
-function scenario(name: string): Promise<Ending> {
+function scenario(name: string, ...more: string[]): Promise<Ending> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--expose-gc', script, name], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, ['--expose-gc', script, name, ...more], { stdio: ['ignore', 'pipe', 'pipe'] })
     let output = ''
     let errors = ''
     child.stdout.on('data', (text: Buffer) => (output += text.toString()))
@@ -27,8 +27,8 @@ function scenario(name: string): Promise<Ending> {
   })
 }
 
-async function expectEnding(name: string, code: number, lines: string[]): Promise<Ending> {
-  const ending = await scenario(name)
+async function expectEnding(name: string, code: number, lines: string[], ...more: string[]): Promise<Ending> {
+  const ending = await scenario(name, ...more)
   expect({ signal: ending.signal, code: ending.code, lines: ending.lines }, ending.errors).toEqual({
     signal: null,
     code,
@@ -49,6 +49,10 @@ describe('a process', () => {
   it('may leave in the middle of a step', async () => {
     await expectEnding('exit', 7, [])
     await expectEnding('reallyExit', 7, [])
+  })
+
+  it('may leave in the middle of the first step', async () => {
+    for (const delay of [0, 2, 5, 10, 20, 40, 80]) await expectEnding('firstStep', 7, [], String(delay))
   })
 
   it('dies of an uncaught error in the middle of a step with that error', async () => {

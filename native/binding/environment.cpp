@@ -27,6 +27,7 @@ void Environment::install(Napi::Env env) {
   Shared environment(new Environment(env));
   env.SetInstanceData(new Shared(environment));
   environment->open_channel();
+  StepQueue::guard_thread();
   // Hooks run in reverse order: this one before the channel's own.
   env.AddCleanupHook([environment] { environment->end(); });
   close_on_exit_event(env, environment);

@@ -9,6 +9,13 @@
 
 #include "binding/pin_library.h"
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 namespace palimpsest {
 
 namespace {
@@ -31,9 +38,32 @@ void stop_all() {
   for (const auto& [device, queue] : all.by_device) queue->stop();
 }
 
+// The thread that ends with the process; a worker's ends alone, and other threads' steps go on.
+bool is_first_thread() {
+#if defined(__linux__)
+  return syscall(SYS_gettid) == getpid();
+#elif defined(__APPLE__)
+  return pthread_main_np() != 0;
+#else
+  return false;
+#endif
+}
+
+struct ThreadGuard {
+  bool first = false;
+  ~ThreadGuard() {
+    if (first) stop_all();
+  }
+};
+
 }  // namespace
 
 void StepQueue::guard_exit() { std::atexit(stop_all); }
+
+void StepQueue::guard_thread() {
+  thread_local ThreadGuard guard;
+  guard.first = is_first_thread();
+}
 
 StepQueue& StepQueue::of_device(const std::string& device) {
   Queues& all = queues();

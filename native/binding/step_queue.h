@@ -50,6 +50,9 @@ class StepQueue {
   // After the first run of something new: exit() shall stop the queues before it destroys what that run made static,
   // a library's cache of compiled kernels for instance. Last registered, first called.
   static void guard_exit();
+  // On an environment's thread. exit() there destroys what the thread holds before it calls any handler or destroys any
+  // static object ([support.start.term]), also one that a step is just making: the queues stop first of all.
+  static void guard_thread();
 
   // Shares an object that was made on the queue's thread and must end there too, after the steps queued before.
   template <class T>

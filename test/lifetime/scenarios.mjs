@@ -99,6 +99,29 @@ const scenarios = {
     await midStep(load())
     process.reallyExit(7)
   },
+  /** As `reallyExit`, in the middle of the first step of all, which makes what libraries keep until the process ends. */
+  async firstStep() {
+    const [width, side, batch] = [64, 24, 64]
+    const kernel = { strides: [1, 1], pads: [1, 1, 1, 1], dilations: [1, 1], group: 1 }
+    const convs = 6
+    const leaves = [{ kind: 'input', id: 0 }]
+    const nodes = []
+    for (let i = 0; i < convs; i++) {
+      leaves.push({ kind: 'parameter', id: 1 + i, name: `w${i}`, shape: [width, width, 3, 3] })
+      const attributes = i < convs - 1 ? kernel : { ...kernel, pads: [0, 0, 0, 0], strides: [side, side] }
+      nodes.push({ op: 'Conv', inputs: [i === 0 ? 0 : convs + i, 1 + i], outputs: [convs + 1 + i], attributes })
+    }
+    const output = 2 * convs + 1
+    nodes.push({ op: 'Reshape', inputs: [2 * convs], outputs: [output], attributes: { dims: [-1, width] } })
+    const addon = load()
+    const description = { inputShape: [width, side, side], classes: width, leaves, nodes, output }
+    const network = new addon.Network(description, 'cpu')
+    const parameters = new addon.Vector(network, 'float32')
+    const program = await addon.createProgram(network, { quantity: 'evaluate', batch })
+    void program.run({ rows: batch, inputs: new Float32Array(batch * width * side * side), parameters })
+    await sleep(Number(process.argv[3]))
+    process.reallyExit(7)
+  },
   async throws() {
     await midStep(load())
     throw new Error('thrown in the middle of a step')
