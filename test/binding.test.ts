@@ -210,6 +210,23 @@ describe('Vector', () => {
     expect(v.get('b')).toEqual(weights.b)
   })
 
+  it('of another network are refused as rows and operands of a low-rank factor; no float32 one is released', async () => {
+    const like = new Vector(network, 'float64')
+    const foreign = new Vector(place(curved), 'float64')
+    const names = like.layout.map(({ name }) => name)
+    const lowRank = new (native().LowRank)(like, names, 1, 1)
+    const refused = rejected('ERR_INVALID_ARGUMENT', /same parameters.*got one with others/)
+    expect(() => lowRank.append(foreign)).toThrow(refused)
+    await lowRank.append(like)
+    await lowRank.factor(1, 1)
+    expect(() => lowRank.applyInverse(foreign, like)).toThrow(refused)
+    expect(() => lowRank.applyInverse(like, foreign)).toThrow(refused)
+    const narrow = new Vector(network, 'float32')
+    const wide = rejected('ERR_INVALID_ARGUMENT', /a float64 vector for 'vector'/)
+    expect(() => native().addReleaseNoise(narrow, names, 1, 0)).toThrow(wide)
+    expect(() => native().roundToNoiseGrid(narrow, names, 1)).toThrow(wide)
+  })
+
   it('reports an allocation that failed to whoever uses it', async () => {
     const huge = place({
       ...linear,

@@ -6,6 +6,21 @@
 
 namespace palimpsest {
 
+namespace {
+
+// The selection's places are those of one layout: in a vector of another they would lie elsewhere, or beyond its end.
+VectorHandle& operand(const LowRankState& state, const Napi::Value& value, const std::string& argument) {
+  VectorHandle& handle = VectorHandle::from(value, argument);
+  const DeviceVector& vector = *handle.held();
+  if (&vector.queue() != &state.queue || !same_layout(*vector.layout(), *state.layout)) {
+    throw Error(ErrorCode::invalid_argument, "expected a vector with the same parameters on the same device for '" +
+                                                 argument + "', got one with others");
+  }
+  return handle;
+}
+
+}  // namespace
+
 void LowRankHandle::init(Napi::Env env, Napi::Object exports) {
   exports.Set(name, define(env, {
                                     method_named<&LowRankHandle::append>("append"),
@@ -31,7 +46,7 @@ LowRankHandle::LowRankHandle(const Napi::CallbackInfo& info) : Handle(info) {
 // A row of J: the selected values of a vector.
 Napi::Value LowRankHandle::append(const Napi::CallbackInfo& info) {
   return start_task(info.Env(), held()->queue,
-                    [state = held(), row = VectorHandle::from(info[0], "row").held()] {
+                    [state = held(), row = operand(*held(), info[0], "row").held()] {
                       if (state->preconditioner)
                         throw Error(ErrorCode::internal, "expected rows before the first factor");
                       const size_t most = static_cast<size_t>(state->rows * state->selection.size());
@@ -60,20 +75,21 @@ Napi::Value LowRankHandle::factor(const Napi::CallbackInfo& info) {
 
 // (x, out): out = M^-1 x over the selected parameters.
 Napi::Value LowRankHandle::apply_inverse(const Napi::CallbackInfo& info) {
-  VectorHandle& target = VectorHandle::from(info[1], "out");
-  const Started started = start_task(
-      info.Env(), held()->queue, [state = held(), x = VectorHandle::from(info[0], "x").held(), out = target.held()] {
-        if (!state->preconditioner) throw Error(ErrorCode::internal, "expected a factor before it is applied");
-        if (x->dtype() == DType::f64) {
-          std::vector<double> v = state->selection.gather<double>(*x);
-          state->preconditioner->apply_inverse<double>(v, v);
-          state->selection.scatter<double>(v, *out);
-        } else {
-          std::vector<float> v = state->selection.gather<float>(*x);
-          state->preconditioner->apply_inverse<float>(v, v);
-          state->selection.scatter<float>(v, *out);
-        }
-      });
+  VectorHandle& target = operand(*held(), info[1], "out");
+  const Started started = start_task(info.Env(), held()->queue,
+                                     [state = held(), x = operand(*held(), info[0], "x").held(), out = target.held()] {
+                                       if (!state->preconditioner)
+                                         throw Error(ErrorCode::internal, "expected a factor before it is applied");
+                                       if (x->dtype() == DType::f64) {
+                                         std::vector<double> v = state->selection.gather<double>(*x);
+                                         state->preconditioner->apply_inverse<double>(v, v);
+                                         state->selection.scatter<double>(v, *out);
+                                       } else {
+                                         std::vector<float> v = state->selection.gather<float>(*x);
+                                         state->preconditioner->apply_inverse<float>(v, v);
+                                         state->selection.scatter<float>(v, *out);
+                                       }
+                                     });
   target.written_by(started.ticket);
   return started.promise;
 }

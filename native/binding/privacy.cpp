@@ -27,10 +27,17 @@ Napi::Value binary(const Napi::CallbackInfo& info) {
   });
 }
 
+// Float32 weights do not lie on a grid, and their rounding is not that of the mean that was certified.
+VectorHandle& wide_vector(const Napi::Value& value) {
+  VectorHandle& handle = VectorHandle::from(value, "vector");
+  if (handle.held()->dtype() != DType::f64) refuse("a float64 vector", "vector", value);
+  return handle;
+}
+
 // (vector float64, parameters, scale): w := h round(w/h) on the grid of that noise scale; the spacing h comes back.
 Napi::Value round_to_noise_grid(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    VectorHandle& handle = VectorHandle::from(info[0], "vector");
+    VectorHandle& handle = wide_vector(info[0]);
     Selection selection(info[1], *handle.held()->layout());
     const NoiseGrid grid = noise_grid(finite_number(info[2], "scale"), selection.size());
     const Started started = start_task(
@@ -51,7 +58,7 @@ Napi::Value round_to_noise_grid(const Napi::CallbackInfo& info) {
 // the noise, keyed by the operating system unless a test gives a seed, and rounds the sums to float32.
 Napi::Value add_release_noise(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    VectorHandle& handle = VectorHandle::from(info[0], "vector");
+    VectorHandle& handle = wide_vector(info[0]);
     Selection selection(info[1], *handle.held()->layout());
     const NoiseGrid grid = noise_grid(finite_number(info[2], "scale"), selection.size());
     const SecretKey key =
