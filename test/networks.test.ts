@@ -1,5 +1,6 @@
 // Networks built in TypeScript: names, initial weights, and their ONNX export beside the reference interpreter.
 import { describe, expect, it } from 'vitest'
+import { PalimpsestError } from '../lib/errors.js'
 import type { TensorMap } from '../lib/network.js'
 import {
   convnet,
@@ -110,9 +111,42 @@ describe('the builder', () => {
     b.linear(b.input, 'fc', { features: 3 })
     expect(() => b.linear(b.input, 'fc', { features: 3 })).toThrow(/expected every name once, got "fc.weight" twice/)
     expect(() => b.build(b.reshape(b.input, [-1, 2, 2]))).toThrow(/expected logits of shape \[N, K\], got \[N, 2, 2\]/)
-    expect(() => mlp({ classes: 0 })).toThrow(/classes: expected a whole number of at least 1, got 0/)
+    expect(() => mlp({ classes: 0 })).toThrow(/expected a whole number of at least 1 for 'classes', got 0/)
     expect(() => vit({ heads: 5 })).toThrow(/heads: expected a divisor of dim 64, got 5/)
-    expect(() => lenet({ seed: -1 })).toThrow(/seed: expected/)
+    expect(() => lenet({ seed: -1 })).toThrow(/for 'seed', got -1/)
     expect(() => new NetworkBuilder([])).toThrow(/inputShape/)
+  })
+
+  it('refuses with a code what is no option of the network, or none of its kind', () => {
+    const networks: Record<string, (options: never) => unknown> = {
+      mlp,
+      lenet,
+      convnet,
+      resnet20,
+      resnet18,
+      vgg11,
+      vit,
+    }
+    const code = (call: () => unknown): string => {
+      try {
+        call()
+      } catch (error) {
+        return error instanceof PalimpsestError ? error.code : String(error)
+      }
+      return 'none'
+    }
+    for (const [name, network] of Object.entries(networks)) {
+      for (const wrong of [null, [], { clases: 3 }, { inputShape: 'ab' }, { inputShape: [3, NaN] }, { seed: '1' }]) {
+        expect(
+          code(() => network(wrong as never)),
+          `${name} ${JSON.stringify(wrong)}`,
+        ).toBe('ERR_INVALID_ARGUMENT')
+      }
+    }
+    expect(code(() => mlp({ hidden: 5 as never }))).toBe('ERR_INVALID_ARGUMENT')
+    expect(code(() => mlp({ hidden: [1e12] }))).toBe('ERR_OUT_OF_MEMORY')
+    expect(code(() => lenet({ inputShape: [784] }))).toBe('ERR_INVALID_ARGUMENT')
+    expect(code(() => vit({ inputShape: [3, 30, 32] }))).toBe('ERR_INVALID_ARGUMENT')
+    expect(() => mlp({ hiden: [3] } as never)).toThrow(/the nearest is 'hidden'/)
   })
 })

@@ -29,6 +29,8 @@ export interface LinearOptions {
   gain?: number
 }
 
+const mostValues = 2 ** 32
+
 /** Gains of He et al. 2015 (eq. 10): before a rectifier, and before nothing. */
 export const gains = { rectifier: Math.SQRT2, linear: 1 } as const
 
@@ -64,6 +66,13 @@ export class NetworkBuilder {
       throw new PalimpsestError('ERR_INVALID_ARGUMENT', `parameter: expected every name once, got "${name}" twice`)
     }
     const count = product(shape)
+    // A Float32Array of more could not be made.
+    if (!(count <= mostValues)) {
+      throw new PalimpsestError(
+        'ERR_OUT_OF_MEMORY',
+        `expected a parameter "${name}" of at most 2^32 values, got [${shape.join(', ')}]`,
+      )
+    }
     const data =
       'value' in init
         ? new Float32Array(count).fill(init.value)

@@ -1,7 +1,7 @@
 // Residual networks (He et al. 2016) for small images.
 import { gains, NetworkBuilder, type BuiltNetwork } from './builder.js'
 import type { Value } from './graph.js'
-import { atLeast, type NetworkOptions } from './options.js'
+import { readNetworkOptions, size, type NetworkOptions } from './options.js'
 
 export interface ResnetOptions extends NetworkOptions {
   /** Channels of the first stage. */
@@ -56,30 +56,20 @@ function stages(
 }
 
 /** ResNet-20 with shortcuts of option A, without weights (He et al. 2016, section 4.2; inputs [3, 32, 32], 10 classes). */
-export function resnet20({
-  inputShape = [3, 32, 32],
-  classes = 10,
-  width = 16,
-  seed = 0,
-}: ResnetOptions = {}): BuiltNetwork {
+export function resnet20(options: ResnetOptions = {}): BuiltNetwork {
+  const read = readNetworkOptions(options, 'resnet20', [3, 32, 32], { width: size(16) })
+  const { inputShape, classes, width, seed } = read
   const b = new NetworkBuilder(inputShape, { seed })
-  const x = stages(b, stem(b, atLeast(1, 'width', width)), [3, 3, 3], width, (from, { channels }) =>
-    b.shortcut(from, channels),
-  )
-  return b.build(
-    b.linear(b.globalAveragePool(x), 'linear', { features: atLeast(1, 'classes', classes), gain: gains.linear }),
-  )
+  const x = stages(b, stem(b, width), [3, 3, 3], width, (from, { channels }) => b.shortcut(from, channels))
+  return b.build(b.linear(b.globalAveragePool(x), 'linear', { features: classes, gain: gains.linear }))
 }
 
 /** ResNet-18 with a 3 x 3 stem for small images and projections as shortcuts (inputs [3, 32, 32], 10 classes). */
-export function resnet18({
-  inputShape = [3, 32, 32],
-  classes = 10,
-  width = 64,
-  seed = 0,
-}: ResnetOptions = {}): BuiltNetwork {
+export function resnet18(options: ResnetOptions = {}): BuiltNetwork {
+  const read = readNetworkOptions(options, 'resnet18', [3, 32, 32], { width: size(64) })
+  const { inputShape, classes, width, seed } = read
   const b = new NetworkBuilder(inputShape, { seed })
-  const x = stages(b, stem(b, atLeast(1, 'width', width)), [2, 2, 2, 2], width, (from, { name, channels, stride }) => {
+  const x = stages(b, stem(b, width), [2, 2, 2, 2], width, (from, { name, channels, stride }) => {
     const projected = b.conv(from, `${name}.downsample.0`, {
       channels,
       kernel: 1,
@@ -89,7 +79,5 @@ export function resnet18({
     })
     return b.batchNorm(projected, `${name}.downsample.1`)
   })
-  return b.build(
-    b.linear(b.globalAveragePool(x), 'fc', { features: atLeast(1, 'classes', classes), gain: gains.linear }),
-  )
+  return b.build(b.linear(b.globalAveragePool(x), 'fc', { features: classes, gain: gains.linear }))
 }

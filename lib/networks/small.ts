@@ -1,6 +1,6 @@
 // Small networks: a multilayer perceptron, LeNet and a plain convolutional network.
 import { gains, NetworkBuilder, type BuiltNetwork } from './builder.js'
-import { atLeast, type NetworkOptions } from './options.js'
+import { readNetworkOptions, size, sizes, type NetworkOptions } from './options.js'
 
 export interface MlpOptions extends NetworkOptions {
   /** Sizes of the hidden layers; [1024, 1024]. */
@@ -8,41 +8,33 @@ export interface MlpOptions extends NetworkOptions {
 }
 
 /** Multilayer perceptron: ReLU between linear layers fc1, fc2, .. (inputs [1, 28, 28], 10 classes). */
-export function mlp({
-  inputShape = [1, 28, 28],
-  classes = 10,
-  hidden = [1024, 1024],
-  seed = 0,
-}: MlpOptions = {}): BuiltNetwork {
+export function mlp(options: MlpOptions = {}): BuiltNetwork {
+  const read = readNetworkOptions(options, 'mlp', [], { inputShape: sizes([1, 28, 28]), hidden: sizes([1024, 1024]) })
+  const { inputShape, classes, hidden, seed } = read
   const b = new NetworkBuilder(inputShape, { seed })
   let x = b.flatten(b.input)
   hidden.forEach((features, i) => {
-    x = b.relu(b.linear(x, `fc${i + 1}`, { features: atLeast(1, 'hidden', features) }))
+    x = b.relu(b.linear(x, `fc${i + 1}`, { features }))
   })
-  return b.build(
-    b.linear(x, `fc${hidden.length + 1}`, { features: atLeast(1, 'classes', classes), gain: gains.linear }),
-  )
+  return b.build(b.linear(x, `fc${hidden.length + 1}`, { features: classes, gain: gains.linear }))
 }
 
 /** LeNet-5 (LeCun et al. 1998) with ReLU and max pooling (inputs [1, 28, 28], 10 classes). */
-export function lenet({ inputShape = [1, 28, 28], classes = 10, seed = 0 }: NetworkOptions = {}): BuiltNetwork {
+export function lenet(options: NetworkOptions = {}): BuiltNetwork {
+  const { inputShape, classes, seed } = readNetworkOptions(options, 'lenet', [1, 28, 28], {})
   const b = new NetworkBuilder(inputShape, { seed })
   let x = b.maxPool(b.relu(b.conv(b.input, 'conv1', { channels: 6, kernel: 5, padding: 2 })), 2)
   x = b.maxPool(b.relu(b.conv(x, 'conv2', { channels: 16, kernel: 5 })), 2)
   x = b.relu(b.linear(b.flatten(x), 'fc1', { features: 120 }))
   x = b.relu(b.linear(x, 'fc2', { features: 84 }))
-  return b.build(b.linear(x, 'fc3', { features: atLeast(1, 'classes', classes), gain: gains.linear }))
+  return b.build(b.linear(x, 'fc3', { features: classes, gain: gains.linear }))
 }
 
 /** Four 3 x 3 convolutions in two pooled pairs, two linear layers (inputs [3, 32, 32], 10 classes). */
-export function convnet({
-  inputShape = [3, 32, 32],
-  classes = 10,
-  width = 32,
-  seed = 0,
-}: NetworkOptions & { width?: number } = {}): BuiltNetwork {
+export function convnet(options: NetworkOptions & { width?: number } = {}): BuiltNetwork {
+  const { inputShape, classes, seed, width } = readNetworkOptions(options, 'convnet', [3, 32, 32], { width: size(32) })
   const b = new NetworkBuilder(inputShape, { seed })
-  const [first, second] = [atLeast(1, 'width', width), 2 * width]
+  const [first, second] = [width, 2 * width]
   let x = b.input
   const convs = [first, first, second, second]
   convs.forEach((channels, i) => {
@@ -50,5 +42,5 @@ export function convnet({
     if (i % 2 === 1) x = b.maxPool(x, 2)
   })
   x = b.relu(b.linear(b.flatten(x), 'fc1', { features: 4 * width }))
-  return b.build(b.linear(x, 'fc2', { features: atLeast(1, 'classes', classes), gain: gains.linear }))
+  return b.build(b.linear(x, 'fc2', { features: classes, gain: gains.linear }))
 }

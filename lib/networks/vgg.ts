@@ -1,6 +1,6 @@
 // VGG (Simonyan and Zisserman 2015, configuration A) with batch normalisation, for small images.
 import { gains, NetworkBuilder, type BuiltNetwork } from './builder.js'
-import { atLeast, type NetworkOptions } from './options.js'
+import { readNetworkOptions, size, type NetworkOptions } from './options.js'
 
 export interface VggOptions extends NetworkOptions {
   /** Channels of the first layer; 64. */
@@ -11,9 +11,10 @@ export interface VggOptions extends NetworkOptions {
 const layers = [1, 0, 2, 0, 4, 4, 0, 8, 8, 0, 8, 8, 0]
 
 /** VGG-11 with batch normalisation and one linear layer (inputs [3, 32, 32], 10 classes; sides are multiples of 32). */
-export function vgg11({ inputShape = [3, 32, 32], classes = 10, width = 64, seed = 0 }: VggOptions = {}): BuiltNetwork {
+export function vgg11(options: VggOptions = {}): BuiltNetwork {
+  const read = readNetworkOptions(options, 'vgg11', [3, 32, 32], { width: size(64) })
+  const { inputShape, classes, width, seed } = read
   const b = new NetworkBuilder(inputShape, { seed })
-  atLeast(1, 'width', width)
   let x = b.input
   let index = 0
   for (const multiple of layers) {
@@ -26,5 +27,5 @@ export function vgg11({ inputShape = [3, 32, 32], classes = 10, width = 64, seed
     x = b.relu(b.batchNorm(conv, `features.${index + 1}`))
     index += 3
   }
-  return b.build(b.linear(b.flatten(x), 'classifier', { features: atLeast(1, 'classes', classes), gain: gains.linear }))
+  return b.build(b.linear(b.flatten(x), 'classifier', { features: classes, gain: gains.linear }))
 }

@@ -2,7 +2,7 @@
 import { PalimpsestError } from '../errors.js'
 import { gains, NetworkBuilder, type BuiltNetwork } from './builder.js'
 import type { Value } from './graph.js'
-import { atLeast, type NetworkOptions } from './options.js'
+import { readNetworkOptions, size, type NetworkOptions } from './options.js'
 
 export interface VitOptions extends NetworkOptions {
   /** Side of a patch in pixels; 4. */
@@ -38,19 +38,17 @@ function perceptron(b: NetworkBuilder, x: Value, name: string, ratio: number): V
 
 /** Vision transformer with learned positions (inputs [3, 32, 32], 10 classes, 64 tokens of 64). */
 export function vit(options: VitOptions = {}): BuiltNetwork {
-  const {
-    inputShape = [3, 32, 32],
-    classes = 10,
-    patch = 4,
-    dim = 64,
-    depth = 4,
-    heads = 4,
-    ratio = 2,
-    seed = 0,
-  } = options
-  for (const [name, value] of Object.entries({ patch, dim, depth, heads, ratio, classes })) atLeast(1, name, value)
+  const own = { patch: size(4), dim: size(64), depth: size(4), heads: size(4), ratio: size(2) }
+  const read = readNetworkOptions(options, 'vit', [3, 32, 32], own)
+  const { inputShape, classes, patch, dim, depth, heads, ratio, seed } = read
   if (dim % heads !== 0)
     throw new PalimpsestError('ERR_INVALID_ARGUMENT', `heads: expected a divisor of dim ${dim}, got ${heads}`)
+  if (inputShape.slice(1).some((side) => side % patch !== 0)) {
+    throw new PalimpsestError(
+      'ERR_INVALID_ARGUMENT',
+      `inputShape: expected sides in multiples of patch ${patch}, got [${inputShape.join(', ')}]`,
+    )
+  }
   const b = new NetworkBuilder(inputShape, { seed })
   const image = b.conv(b.input, 'patch', { channels: dim, kernel: patch, stride: patch, gain: gains.linear })
   const tokens = image.dims[2] * image.dims[3]
