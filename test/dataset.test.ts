@@ -1,4 +1,5 @@
 // Dataset: sources, selections, keys, digests, batches and what a program is given of them.
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -161,6 +162,11 @@ describe('selections', () => {
     ['nothing', () => data.select({}), /one or more of indices, class, owner, id/],
     ['no object', () => data.select(3 as never), /an object or a function for 'where'/],
     ['unknown keys', () => data.select({ owners: 'a' } as never), /got 'owners'; the nearest is 'owner'/],
+    [
+      'a predicate that promises',
+      () => data.select((async () => false) as never),
+      /true or false for 'where'.*Promise/,
+    ],
     ['classes out of range', () => data.select({ class: 3 }), /classes from 0 to 2 for 'class', got 3/],
     ['keys that are none', () => data.select({ owner: [undefined as never] }), /a key or a list of keys/],
     [
@@ -465,6 +471,10 @@ describe('fromIdx', () => {
       rejected('ERR_IO', /readable file.*none/),
     )
     await expect(Dataset.fromIdx(folder, labels)).rejects.toThrow(rejected('ERR_IO', /readable file/))
+    // Nobody writes to it: reading would wait for ever, and no signal could end that.
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    await expect(Dataset.fromIdx(pipe, labels)).rejects.toThrow(rejected('ERR_IO', /a regular file/))
   })
 
   it('stops at a signal, with its reason', async () => {
@@ -598,6 +608,40 @@ describe('fromAsyncIterable', () => {
     await expect(Dataset.fromAsyncIterable(aborts(), { shape: [2, 3], signal: control.signal })).rejects.toBe(broken)
     await expect(Dataset.fromAsyncIterable(5 as never, { shape: [2, 3] })).rejects.toThrow(
       rejected('ERR_INVALID_ARGUMENT', /an iterable/),
+    )
+  })
+
+  it('can be aborted while a source is silent, or never stops giving', async () => {
+    let closed = 0
+    const silent = {
+      [Symbol.asyncIterator]: () => ({
+        next: () => new Promise<never>(() => {}),
+        return: () => (closed++, new Promise<never>(() => {})),
+      }),
+    }
+    async function* endless() {
+      try {
+        for (;;) yield rows[0]
+      } finally {
+        closed++
+      }
+    }
+    function* endlessAtOnce() {
+      try {
+        for (;;) yield rows[0]
+      } finally {
+        closed++
+      }
+    }
+    for (const source of [silent, endless(), endlessAtOnce()]) {
+      const signal = AbortSignal.timeout(30)
+      const error: unknown = await Dataset.fromAsyncIterable(source, { shape: [2, 3], signal }).catch((e: unknown) => e)
+      expect(error).toBe(signal.reason)
+    }
+    expect(closed).toBe(3)
+    const wrong = { [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve(5) }) } as never
+    await expect(Dataset.fromAsyncIterable(wrong, { shape: [6] })).rejects.toThrow(
+      rejected('ERR_DATA_FORMAT', /of an iterator, got 5/),
     )
   })
 })

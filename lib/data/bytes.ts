@@ -1,5 +1,6 @@
 // Bytes of a file or of memory, in pieces, unpacked where they are gzip.
-import { createReadStream } from 'node:fs'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { PassThrough } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
@@ -27,7 +28,14 @@ export function ownSource(source: ByteSource, name: string): ByteSource {
 async function* rawPieces(source: ByteSource, signal?: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
   signal?.throwIfAborted()
   if (!(source instanceof Uint8Array)) {
-    yield* createReadStream(source, { highWaterMark: pieceBytes, signal }) as AsyncIterable<Uint8Array>
+    // Not blocking: a named pipe is refused instead of waited for.
+    const file = await open(source, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+    try {
+      if (!(await file.stat()).isFile()) throw new Error('expected a regular file, got something else')
+      yield* file.createReadStream({ highWaterMark: pieceBytes, signal, autoClose: false }) as AsyncIterable<Uint8Array>
+    } finally {
+      await file.close()
+    }
     return
   }
   for (let start = 0; start < source.length; start += pieceBytes) {

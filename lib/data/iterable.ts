@@ -1,6 +1,7 @@
 // Rows from an iterable or async iterable, one at a time: any source with back-pressure.
 import { PalimpsestError } from '../errors.js'
 import { describe, invalid, readOptions } from '../options.js'
+import { interruptible } from './interruptible.js'
 import { isKey, KeyColumn, type Key } from './keys.js'
 import type { Normalization } from './normalize.js'
 import { sourceOptions } from './source_options.js'
@@ -87,8 +88,7 @@ export async function readIterableTable(
   const ids = new OptionalKeys('id')
   let builder: TableBuilder | undefined
   let i = 0
-  for await (const value of rows) {
-    signal?.throwIfAborted()
+  for await (const value of interruptible<unknown>(rows, signal)) {
     const taken = takeRow(value, i, builder, (type) => new TableBuilder(type, { shape, classes, normalize }))
     builder = taken.builder
     owners.take(taken.row, i)

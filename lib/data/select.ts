@@ -82,8 +82,14 @@ export function checkPositions(positions: unknown, size: number, name: string): 
 export function select(selection: RowSelection, table: Table, rows: Int32Array): Int32Array {
   const found: number[] = []
   if (typeof selection === 'function') {
-    for (let index = 0; index < rows.length; index++)
-      if (selection(rowInfo(table, index, rows[index]))) found.push(index)
+    for (let index = 0; index < rows.length; index++) {
+      const chosen: unknown = selection(rowInfo(table, index, rows[index]))
+      // A promise is true whatever comes of it: an async predicate would mean every row.
+      if (typeof chosen === 'object' && chosen !== null) {
+        throw invalid('where', 'a function that returns true or false', chosen)
+      }
+      if (chosen) found.push(index)
+    }
   } else if (is.plainObject(selection)) {
     const holds = filters(selection, table, rows.length)
     for (let index = 0; index < rows.length; index++) {
