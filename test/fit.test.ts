@@ -312,6 +312,7 @@ describe('what is told', () => {
     expect(report.epochs.map(({ epoch, steps }) => [epoch, steps])).toEqual([0, 1, 2, 3].map((epoch) => [epoch, 3]))
     expect(report.evaluation).toEqual(await model.measure(data))
     expect(report).toMatchObject({
+      verb: 'fit',
       rows: 27,
       steps: 12,
       leftOut: 0,
@@ -320,7 +321,7 @@ describe('what is told', () => {
     })
     expect(report.loss).toBe(report.epochs[3].loss)
     expect(report.deviceDescription).not.toBe('')
-    expect(report.peakMemory).toBeGreaterThan(2 ** 20)
+    expect(report.peakMemoryBytes).toBeGreaterThan(2 ** 20)
   })
 
   it('a given report runs again', async () => {
@@ -493,6 +494,25 @@ describe('bad input', () => {
     const data = makeData()
     data.dispose()
     await refusal(fitModel(makeNet(), data, defaults), 'ERR_DISPOSED')
+  })
+
+  it('a second run beside it, and weights that were set meanwhile: none is lost unseen', async () => {
+    const model = makeNet()
+    const first = fitModel(model, makeData(), defaults)
+    await refusal(fitModel(model, makeData(), defaults), 'ERR_INVALID_ARGUMENT')
+    await first
+    expect(await stateOf(model)).toEqual((await fitted(defaults)).state)
+
+    const other = makeNet()
+    const weights = await other.weights()
+    await weights.scale(2)
+    let set: Promise<void> | undefined
+    const run = fitModel(other, makeData(), { ...defaults, onProgress: () => void (set ??= other.setWeights(weights)) })
+    await refusal(run, 'ERR_INVALID_ARGUMENT')
+    await set
+    const [name] = weights.names
+    expect((await other.weights()).get(name)).toEqual(weights.get(name))
+    await fitModel(other, makeData(), defaults)
   })
 
   it('checkpoints of another run, or broken ones', async () => {

@@ -16,6 +16,7 @@ export interface EpochReport {
 
 /** What a call of fit() on a Model did: enough to run it again. */
 export interface FitReport {
+  verb: 'fit'
   /** Every option that decides the weights, defaults filled in. */
   options: SgdOptions
   /** Rows of the data. */
@@ -38,5 +39,5 @@ export interface FitReport {
   deviceDescription: string
   seconds: number
   /** Of the process. */
-  peakMemory: number
+  peakMemoryBytes: number
 }

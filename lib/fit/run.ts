@@ -27,6 +27,8 @@ const mostInFlight = 2
 /** What a run works with; made before the first step. */
 interface Parts {
   model: Model
+  /** Of the model when the run began. */
+  revision: number
   /** A copy that is fitted in the model's place. */
   work: Model
   data: Dataset
@@ -67,6 +69,7 @@ export class SgdRun {
   static async prepare(model: Model, data: Dataset, given: ReadOptions): Promise<SgdRun> {
     const normalizations = normalizationsOf(model.description)
     const { options, epoch } = settle(given, model, data.size, normalizations)
+    const { revision } = model
     const work = await model.clone()
     try {
       const { network } = work.engine
@@ -84,6 +87,7 @@ export class SgdRun {
       const gradient = vector()
       const parts = {
         model,
+        revision,
         work,
         data,
         given,
@@ -128,6 +132,12 @@ export class SgdRun {
     const { model, tensors, given } = this.#parts
     await this.#checkFinite()
     checkSignal(given.signal)
+    if (model.revision !== this.#parts.revision) {
+      throw new PalimpsestError(
+        'ERR_INVALID_ARGUMENT',
+        "expected the model's weights as they were when fit() began, got others that were set meanwhile",
+      )
+    }
     await model.replace(tensors.weights, tensors.statistics)
   }
 
@@ -272,6 +282,7 @@ export class SgdRun {
     const count = (entries: typeof layout) => entries.reduce((sum, { size }) => sum + size, 0)
     const fitted = chosen ? layout.filter(({ name }) => chosen.includes(name)) : layout
     return structuredClone({
+      verb: 'fit' as const,
       options,
       rows: data.size,
       leftOut: epoch.leftOut,
@@ -288,7 +299,7 @@ export class SgdRun {
           .devices()
           .find((each) => each.name === device)?.description ?? '',
       seconds: this.#seconds(),
-      peakMemory: memory().peak,
+      peakMemoryBytes: memory().peak,
     })
   }
 

@@ -11,6 +11,9 @@ export type { FitOptions, FitProgress, SgdOptions } from './options.js'
 export type { EpochReport, FitReport } from './report.js'
 export type { Schedule, ScheduleOption } from './schedule.js'
 
+/** Models that are being fitted: of two runs the one that ends first would be lost. */
+const fitting = new WeakSet<Model>()
+
 /**
  * Fits a model's weights (and running statistics) to data by SGD with momentum. Dropout is left out: it is the identity.
  *
@@ -27,14 +30,17 @@ export async function fitModel(model: Model, data: Data, options: FitOptions = {
   checkSignal(read.signal)
   checkData(data, model, true)
   if (read.evaluation !== undefined) checkData(read.evaluation, model, true)
+  if (fitting.has(model)) throw invalid('model', 'a model that no other fit() is at work on', 'two at once')
   const rows = data instanceof Dataset ? data.subset(data.storeRows.keys()) : datasetOf(data, model)
   let run: SgdRun | undefined
+  fitting.add(model)
   try {
     run = await SgdRun.prepare(model, rows, read)
     await run.fit()
     await run.release()
     return run.report()
   } finally {
+    fitting.delete(model)
     run?.dispose()
     rows.dispose()
   }
