@@ -492,5 +492,5 @@ async function finiteCopy(v: ParameterVector, dtype: DType, name: string): Promi
   const copy = await v.clone(dtype)
   if (Number.isFinite(await copy.dot(copy))) return copy
   copy.dispose()
-  throw invalid(name, 'finite values', 'a vector with NaN or infinite values')
+  throw new PalimpsestError('ERR_INVALID_ARGUMENT', `expected finite values for '${name}', got NaN or infinite ones`)
 }

@@ -1,5 +1,6 @@
 // ParameterVector: a vector in a model's parameter space, kept natively; one entry a parameter.
 import { PalimpsestError } from './errors.js'
+import { invalid } from './options.js'
 import { native, type DType, type LayoutEntry, type NativeVector } from './native.js'
 
 /**
@@ -71,12 +72,12 @@ export class ParameterVector {
 
   /** <this, x>, summed in float64. */
   async dot(x: ParameterVector): Promise<number> {
-    return this.native.dot(x.native)
+    return this.native.dot(operand(x))
   }
 
   /** this += alpha x */
   async axpy(alpha: number, x: ParameterVector): Promise<this> {
-    await this.native.axpy(alpha, x.native)
+    await this.native.axpy(alpha, operand(x))
     return this
   }
 
@@ -93,7 +94,7 @@ export class ParameterVector {
 
   /** this = x, converted to this vector's type. */
   async copyFrom(x: ParameterVector): Promise<this> {
-    await this.native.copyFrom(x.native)
+    await this.native.copyFrom(operand(x))
     return this
   }
 
@@ -134,4 +135,9 @@ export class ParameterVector {
     }
     return entry
   }
+}
+
+function operand(x: unknown): NativeVector {
+  if (!(x instanceof ParameterVector)) throw invalid('x', 'a ParameterVector', x)
+  return x.native
 }

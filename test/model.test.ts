@@ -1,6 +1,6 @@
 // Model: loading, weights, options, data that do not fit, arrays that change meanwhile, and what products cost in memory.
-import { execFile } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -192,6 +192,11 @@ describe('vectors', () => {
     expect((await refusal(() => model.vjp(batch, new Float32Array(20)))).code).toBe('ERR_SHAPE')
     expect((await refusal(() => model.vjp(batch, [1, 2] as never))).code).toBe('ERR_INVALID_ARGUMENT')
     expect(() => model.vector({ nothing: new Float32Array(1) })).toThrow(/nothing/)
+    for (const operand of [undefined, null, {}, new Float32Array(3)] as never[]) {
+      for (const call of [() => v.dot(operand), () => v.axpy(1, operand), () => v.copyFrom(operand)]) {
+        expect((await refusal(call)).code).toBe('ERR_INVALID_ARGUMENT')
+      }
+    }
     expect(() => model.vector({}, { dtyp: 'float64' } as never)).toThrow(/the nearest is 'dtype'/)
   })
 
@@ -242,6 +247,17 @@ describe('weights', () => {
       expect(await other.evaluate(batch)).not.toEqual(await model.evaluate(batch))
       await other.loadWeights(file)
       expect(await other.evaluate(batch)).toEqual(await model.evaluate(batch))
+      for (const change of [
+        (bytes: Uint8Array<ArrayBuffer>) => void bytes.fill(7),
+        (bytes: Uint8Array<ArrayBuffer>) => void structuredClone(bytes, { transfer: [bytes.buffer] }),
+      ]) {
+        const bytes = Uint8Array.from(readFileSync(file))
+        const third = Model.fromNetwork(build(9))
+        const reading = third.loadWeights(bytes)
+        change(bytes)
+        await reading
+        expect(await third.evaluate(batch)).toEqual(await model.evaluate(batch))
+      }
       expect((await refusalOf(model.save(path.join(folder, 'none', 'w')))).code).toBe('ERR_IO')
       expect(readdirSync(folder)).toEqual(['w.safetensors'])
       const wide = Model.fromNetwork(networks.mlp({ inputShape: [width], hidden: [6], classes }))
@@ -249,6 +265,14 @@ describe('weights', () => {
       expect((await refusalOf(wide.loadWeights(file))).code).toBe('ERR_MODEL_FORMAT')
       expect((await refusalOf(wide.loadWeights(path.join(folder, 'missing')))).code).toBe('ERR_IO')
       expect((await refusalOf(wide.loadWeights(new Uint8Array(3)))).code).toBe('ERR_MODEL_FORMAT')
+      for (const wrong of [undefined, null, 5, [], new Float32Array(3)] as never[]) {
+        expect((await refusalOf(wide.loadWeights(wrong))).code).toBe('ERR_INVALID_ARGUMENT')
+        if (wrong !== undefined) expect((await refusalOf(wide.exportOnnx(wrong))).code).toBe('ERR_INVALID_ARGUMENT')
+        expect((await refusalOf(wide.save(wrong))).code).toBe('ERR_INVALID_ARGUMENT')
+      }
+      // Nobody writes to it: reading would wait for ever.
+      execFileSync('mkfifo', [path.join(folder, 'pipe')])
+      expect((await refusalOf(wide.loadWeights(path.join(folder, 'pipe')))).code).toBe('ERR_IO')
       expect(await plain(wide.weights())).toEqual(before)
     } finally {
       rmSync(folder, { recursive: true })
@@ -263,6 +287,25 @@ const refusalOf = (call: Promise<unknown>) =>
   )
 
 describe('devices and loading', () => {
+  it('refuses options of loading that are none, and of losses that mean nothing together', async () => {
+    const bytes = await model.exportOnnx()
+    for (const wrong of [{ parameters: 5 }, { parameters: 'fc1.weight' }, { inputShape: '6' }, { inputShape: [0.5] }]) {
+      expect((await refusalOf(Model.load(bytes, wrong as never))).code).toBe('ERR_INVALID_ARGUMENT')
+    }
+    const { labels } = batch
+    const message = async (call: Promise<unknown>) => (await refusalOf(call)).message
+    expect(await message(model.evaluate({ inputs: new Float64Array(6) as never }))).toMatch(
+      /'data.inputs', got Float64/,
+    )
+    expect(await message(model.gradient({ inputs: [1] as never, labels }))).toMatch(/'data.inputs', got an array of 1/)
+    expect(await message(model.gradient(batch, { loss: 'squaredError', labelSmoothing: 0.1 }))).toMatch(
+      /labelSmoothing/,
+    )
+    expect(await message(model.gradient(batch, { targetScale: 2 }))).toMatch(/targetScale/)
+    expect(await message(model.fisherDiagonal(batch, { samples: 2 }))).toMatch(/'samples'/)
+    expect(await message(model.fisherDiagonal(batch, { type: 'exact', seed: 2 }))).toMatch(/'seed'/)
+  })
+
   it('says what there is, and refuses what there is not with the reason', async () => {
     expect(devices().map(({ name }) => name)).toContain('cpu')
     expect(model.device).toBe('cpu')

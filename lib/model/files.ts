@@ -1,13 +1,25 @@
 // Files: read with coded errors, written whole or not at all.
 import { randomBytes } from 'node:crypto'
-import { open, readFile, rename, rm } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open, rename, rm } from 'node:fs/promises'
 import { PalimpsestError } from '../errors.js'
+import { invalid, is } from '../options.js'
 
-/** Bytes as given, or of a file. ERR_IO names the path. */
+/** A copy of the bytes as they are now, or those of a regular file. ERR_IO names the path. */
 export async function readBytes(source: string | URL | Uint8Array): Promise<Uint8Array> {
-  if (source instanceof Uint8Array) return source
+  // An array that was given away has no bytes, and no copy.
+  if (source instanceof Uint8Array) return source.length > 0 ? new Uint8Array(source) : new Uint8Array()
+  if (!(is.string(source) || source instanceof URL))
+    throw invalid('source', 'a path, a file URL or a Uint8Array', source)
   try {
-    return await readFile(source)
+    // Not blocking: a named pipe is refused instead of waited for.
+    const file = await open(source, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+    try {
+      if (!(await file.stat()).isFile()) throw new Error('expected a regular file, got something else')
+      return await file.readFile()
+    } finally {
+      await file.close()
+    }
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause)
     throw new PalimpsestError('ERR_IO', `could not read '${String(source)}': ${message}`, { cause })
@@ -16,6 +28,7 @@ export async function readBytes(source: string | URL | Uint8Array): Promise<Uint
 
 /** Writes beside the path, flushes, then renames over it. ERR_IO names the path. */
 export async function writeFileAtomically(path: string, bytes: Uint8Array): Promise<void> {
+  if (!is.string(path) || path === '') throw invalid('path', 'a path', path)
   const beside = `${path}.${randomBytes(6).toString('hex')}.part`
   try {
     const file = await open(beside, 'wx')

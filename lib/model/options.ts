@@ -7,6 +7,7 @@ import {
   callback,
   check,
   integer,
+  invalid,
   is,
   number,
   oneOf,
@@ -14,7 +15,6 @@ import {
   readOptions,
   string,
   withDefault,
-  type Check,
   type OptionTable,
 } from '../options.js'
 import type { PassOptions, Progress } from './passes.js'
@@ -55,19 +55,43 @@ function reader<T>(table: OptionTable): (given: unknown, of: string) => T {
 
 export const readPassOptions = reader<PassOptions>(pass)
 export const readProductOptions = reader<ProductOptions>(product)
-export const readLossOptions = reader<LossOptions>(loss)
-export const readFisherOptions = reader<FisherOptions>(fisher)
+const readLoss = reader<LossOptions>(loss)
+const readFisher = reader<FisherOptions>(fisher)
 
-/** Anything, or nothing: checked where it is used. */
-function later<T>(): Check<T | undefined> {
-  return { expected: 'a value', read: (value) => value as T | undefined }
+export function readLossOptions(given: unknown, of: string): LossOptions {
+  const read = readLoss(given, of)
+  const { loss = 'crossEntropy', labelSmoothing, targetScale } = read
+  if (loss === 'squaredError' && labelSmoothing !== undefined)
+    throw invalid('labelSmoothing', "nothing with loss 'squaredError'", labelSmoothing)
+  if (loss === 'crossEntropy' && targetScale !== undefined)
+    throw invalid('targetScale', "nothing with loss 'crossEntropy'", targetScale)
+  return read
+}
+
+export function readFisherOptions(given: unknown, of: string): FisherOptions {
+  const read = readFisher(given, of)
+  const { type = 'empirical', samples, seed } = read
+  if (type === 'mc') return read
+  if (samples !== undefined) throw invalid('samples', `nothing with type '${type}'`, samples)
+  if (seed !== undefined) throw invalid('seed', `nothing with type '${type}'`, seed)
+  return read
 }
 
 export const deviceOption = withDefault(check('a device', is.string), 'auto')
 export const importOptions = {
-  parameters: later<NonNullable<ImportOptions['parameters']>>(),
+  parameters: optional(
+    check(
+      'a list of names, or a function of name and shape',
+      (v): v is NonNullable<ImportOptions['parameters']> =>
+        typeof v === 'function' || (Array.isArray(v) && v.every(is.string)),
+    ),
+  ),
   output: optional(string),
-  inputShape: later<readonly number[]>(),
+  inputShape: optional(
+    check('a list of sizes of at least 1', (v): v is readonly number[] => {
+      return Array.isArray(v) && v.every((size) => is.integer(size) && size >= 1)
+    }),
+  ),
   maxBytes: optional(integer({ min: 1 })),
 }
 export const vectorOptions = { dtype: withDefault(oneOf('float32', 'float64'), 'float32') }

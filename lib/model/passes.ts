@@ -93,10 +93,13 @@ export function checkData(data: Data, model: Shape, needLabels: boolean): number
         `expected at most ${model.classes} classes for this model, got a dataset of ${data.classes}`,
       )
     }
-    if (rows === 0) throw invalid('data', 'a dataset of one row or more', 'an empty one')
+    if (rows === 0)
+      throw new PalimpsestError('ERR_INVALID_ARGUMENT', "expected a dataset of one row or more for 'data', got none")
     return rows
   }
   if (data === null || typeof data !== 'object' || !(data.inputs instanceof Float32Array)) {
+    const inputs: unknown = (data as Partial<ArrayBatch> | null | undefined)?.inputs
+    if (inputs !== undefined) throw invalid('data.inputs', 'a Float32Array', inputs)
     throw invalid('data', 'a Dataset, or { inputs: Float32Array, labels: Int32Array }', data)
   }
   const width = product(model.inputShape)
