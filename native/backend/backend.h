@@ -106,7 +106,8 @@ class Backend {
   virtual void linear_grad_squares(int64_t n, int64_t t, int64_t i, int64_t o, const Tensor& x, const Tensor& y_bar,
                                    const Tensor& s) = 0;
 
-  // Pooling, channels-last, ConvShape with o = c. index (i32) is h * W + w of the first maximum; pads never win.
+  // Pooling, channels-last, ConvShape with o = c. index (i32) is h * W + w of the first maximum; pads never win. Gather
+  // and scatter take the positions that max_pool of the same shape gave.
   virtual void max_pool(const ConvShape& shape, const Tensor& x, const Tensor& y, const Tensor& index) = 0;
   virtual void pool_gather(const ConvShape& shape, const Tensor& x, const Tensor& index, const Tensor& y) = 0;
   virtual void pool_scatter(const ConvShape& shape, const Tensor& y_bar, const Tensor& index, const Tensor& x_bar) = 0;

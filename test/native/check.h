@@ -25,6 +25,11 @@ void passed();             // one check was made and held
 void failed(const char* file, int line, const std::string& what);
 void mistrust(const std::string& reason);  // the running test would pass whatever the code did
 void skip(const std::string& reason);      // what the running test needs is not on this machine
+// Thrown by a test that needs what is not there: the same.
+struct Unavailable {
+  std::string reason;
+};
+void about_the_device();  // the running test uses the device that the run is about; with --device only such tests count
 
 struct Registration {
   Registration(const char* name, Body body) { add_test(name, std::move(body)); }

@@ -8,30 +8,30 @@
 
 namespace palimpsest::check {
 
-std::shared_ptr<Backend> cpu() { return open_backend("cpu"); }
-
 DeviceValues::DeviceValues(const Values& values, DType dtype)
-    : count_(values.size()), dtype_(dtype), data_(cpu()->allocate(std::max<size_t>(count_, 1) * size_of(dtype))) {
+    : count_(values.size()),
+      dtype_(dtype),
+      data_(tested_backend()->allocate(std::max<size_t>(count_, 1) * size_of(dtype))) {
   if (dtype == DType::f64) {
-    cpu()->copy_in(data_, values.data(), count_ * sizeof(double));
+    tested_backend()->copy_in(data_, values.data(), count_ * sizeof(double));
   } else {
     const std::vector<float> narrow(values.begin(), values.end());
-    cpu()->copy_in(data_, narrow.data(), count_ * sizeof(float));
+    tested_backend()->copy_in(data_, narrow.data(), count_ * sizeof(float));
   }
 }
 
 DeviceValues::DeviceValues(size_t count, DType dtype)
     : DeviceValues(Values(count, std::numeric_limits<double>::quiet_NaN()), dtype) {}
 
-DeviceValues::~DeviceValues() { cpu()->release(data_); }
+DeviceValues::~DeviceValues() { tested_backend()->release(data_); }
 
 Values DeviceValues::read() const {
   Values values(count_);
   if (dtype_ == DType::f64) {
-    cpu()->copy_out(values.data(), data_, count_ * sizeof(double));
+    tested_backend()->copy_out(values.data(), data_, count_ * sizeof(double));
   } else {
     std::vector<float> narrow(count_);
-    cpu()->copy_out(narrow.data(), data_, count_ * sizeof(float));
+    tested_backend()->copy_out(narrow.data(), data_, count_ * sizeof(float));
     values.assign(narrow.begin(), narrow.end());
   }
   return values;
@@ -94,7 +94,7 @@ std::vector<Values> run_graph(const Graph& graph, const Network& network, const 
     rows.push_back(std::make_unique<DeviceValues>(static_cast<size_t>(element_count(graph.dims(id))), dtype));
     bound.bindings.rows.push_back(rows.back()->data());
   }
-  Program program(std::move(description), network, cpu(), dtype);
+  Program program(std::move(description), network, tested_backend(), dtype);
   program.run(bound.bindings);
   std::vector<Values> values;
   size_t next = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "graph/program.h"
+#include "tested_device.h"
 
 namespace palimpsest::check {
 
@@ -17,8 +18,6 @@ struct Point {
   std::vector<Values> parameters, tangents, constants;
   std::array<Values, input_slots> inputs;
 };
-
-std::shared_ptr<Backend> cpu();
 
 // Memory of the backend that holds a copy of `values` in the given type, or `count` NaNs.
 class DeviceValues {

@@ -57,7 +57,7 @@ double farthest(const std::vector<Values>& a, const std::vector<Values>& b) {
 class Rows {
  public:
   Rows(const RandomGraph& random, bool holdable)
-      : program_(describe(random, holdable), random.network, cpu(), DType::f64), random_(random) {}
+      : program_(describe(random, holdable), random.network, tested_backend(), DType::f64), random_(random) {}
 
   Bindings bind(Bound& bound) {
     Bindings bindings = bound.bindings;

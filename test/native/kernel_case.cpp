@@ -9,6 +9,7 @@
 #include "cpu/onednn.h"
 #include "cpu/threads.h"
 #include "oracle.h"
+#include "tested_device.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -162,12 +163,37 @@ void check_results(const std::vector<Stage::Result>& actual, std::vector<Stage::
   }
 }
 
-void run_case(const Call& call, const Way& way, bool telling) {
-  const std::vector<Stage::Result> expected = oracle_results(call, false);
-  bool by_magnitudes = false;
-  for (const Stage::Result& result : expected) by_magnitudes |= result.allowance.kind >= Allowance::magnitudes;
-  const std::vector<Stage::Result> magnitudes = by_magnitudes ? oracle_results(call, true) : expected;
+// What the oracle says, and what it says on the magnitudes of all inputs.
+struct Expected {
+  std::vector<Stage::Result> values, magnitudes;
 
+  explicit Expected(const Call& call) : values(oracle_results(call, false)) {
+    bool by_magnitudes = false;
+    for (const Stage::Result& result : values) by_magnitudes |= result.allowance.kind >= Allowance::magnitudes;
+    magnitudes = by_magnitudes ? oracle_results(call, true) : values;
+  }
+};
+
+void run_device_case(const Call& call, DType dtype, bool telling) {
+  const std::shared_ptr<Backend> backend = tested_backend();
+  const Expected expected(call);
+  std::vector<unsigned char> bits;
+  for (int run = 0; run < 2; ++run) {
+    Stage stage(dtype, false, backend.get());
+    call(*backend, stage);
+    stage.fetch();
+    stage.check_untouched("run " + std::to_string(run));
+    if (run == 0) {
+      bits = stage.bits();
+      check_results(stage.results(), expected.values, expected.magnitudes, telling);
+    } else {
+      CHECK(bits == stage.bits());
+    }
+  }
+}
+
+void run_case(const Call& call, const Way& way, bool telling) {
+  const Expected expected(call);
   const InWay in_way(way);
   const std::shared_ptr<Backend> backend = open_backend("cpu");
   std::vector<unsigned char> bits;
@@ -177,7 +203,7 @@ void run_case(const Call& call, const Way& way, bool telling) {
     stage.check_untouched("run " + std::to_string(run));
     if (run == 0) {
       bits = stage.bits();
-      check_results(stage.results(), expected, magnitudes, telling);
+      check_results(stage.results(), expected.values, expected.magnitudes, telling);
     } else {
       CHECK(bits == stage.bits());
     }
@@ -218,7 +244,7 @@ Tensor Stage::place(DType dtype, const Dims& dims, const Dims& strides, const In
   buffer->may_change.assign(buffer->bytes.size(), false);
   // Odd tensors start off the cache line: kernels may not count on more than an element's alignment.
   const size_t misplaced = buffers_.size() % 2 == 0 ? 0 : size_of(dtype);
-  const size_t address = reinterpret_cast<size_t>(buffer->bytes.data()) + guard;
+  const size_t address = device_ != nullptr ? 0 : reinterpret_cast<size_t>(buffer->bytes.data()) + guard;
   buffer->start = guard + (64 - address % 64) % 64 + misplaced;
 
   Tensor tensor{buffer->bytes.data() + buffer->start, dtype, dims, strides};
@@ -235,12 +261,38 @@ Tensor Stage::place(DType dtype, const Dims& dims, const Dims& strides, const In
     if (dtype == DType::i32) tensor.as<int32_t>()[offset] = static_cast<int32_t>(std::abs(value));
   });
   buffer->before = buffer->bytes;
-  // Under the address sanitizer reading a guard fails too.
   unsigned char* all = buffer->bytes.data();
+  if (device_ != nullptr) {
+    buffer->on_device = static_cast<unsigned char*>(device_->allocate(buffer->bytes.size()));
+    tensor.data = buffer->on_device + buffer->start;
+    device_->copy_in(buffer->on_device, all, buffer->bytes.size());
+    all = buffer->on_device;
+  }
+  // Under the address sanitizer reading a guard fails too.
   ASAN_POISON_MEMORY_REGION(all, buffer->start);
   ASAN_POISON_MEMORY_REGION(all + buffer->start + bytes, buffer->bytes.size() - buffer->start - bytes);
   buffers_.push_back(std::move(buffer));
   return tensor;
+}
+
+Stage::~Stage() {
+  for (const auto& buffer : buffers_) {
+    if (buffer->on_device == nullptr) continue;
+    ASAN_UNPOISON_MEMORY_REGION(buffer->on_device, buffer->bytes.size());
+    device_->release(buffer->on_device);
+  }
+}
+
+void Stage::fetch() {
+  for (const auto& buffer : buffers_) {
+    ASAN_UNPOISON_MEMORY_REGION(buffer->on_device, buffer->bytes.size());
+    device_->copy_out(buffer->bytes.data(), buffer->on_device, buffer->bytes.size());
+    for (Output& output : outputs_) {
+      if (output.tensor.data == buffer->on_device + buffer->start) {
+        output.tensor.data = buffer->bytes.data() + buffer->start;
+      }
+    }
+  }
 }
 
 Tensor Stage::input(const Dims& dims, const Dims& strides, const InputValues& values) {
@@ -270,7 +322,7 @@ Tensor Stage::changed(const Dims& dims, const Dims& strides, Allowance allowance
 }
 Tensor Stage::in_place(const Tensor& x, Allowance allowance) {
   for (const auto& buffer : buffers_) {
-    if (buffer->bytes.data() + buffer->start != x.data) continue;
+    if ((device_ != nullptr ? buffer->on_device : buffer->bytes.data()) + buffer->start != x.data) continue;
     for_offsets(x.dims, x.strides, [&](int64_t offset) {
       std::fill_n(buffer->may_change.begin() + static_cast<int64_t>(buffer->start) +
                       offset * static_cast<int64_t>(size_of(x.dtype)),
@@ -332,6 +384,13 @@ void Stage::check_untouched(const std::string& where) const {
 }
 
 void add_kernel_case(const std::string& name, Call call, bool libraries, bool telling) {
+  if (tested_device() != "cpu") {
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      add_test(name + " / " + tested_device() + (dtype == DType::f32 ? " f32" : " f64"),
+               [call, dtype, telling] { run_device_case(call, dtype, telling); });
+    }
+    return;
+  }
   for (const Way& way : ways(libraries)) {
     add_test(name + " / " + way.name(), [call, way, telling] { run_case(call, way, telling); });
   }

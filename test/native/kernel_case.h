@@ -1,5 +1,5 @@
-// Runs one kernel call on the oracle and on the CPU backend in every type, instruction set and library, inside guard
-// bytes and over poisoned outputs, twice bit for bit.
+// Runs one kernel call on the oracle and on the tested device in every type (on the CPU: instruction set and library
+// too), inside guard bytes and over poisoned outputs, twice bit for bit.
 #pragma once
 
 #include <functional>
@@ -35,7 +35,10 @@ struct InputValues {
 // Hands a case its tensors in one run of it. The same calls in the same order give the same tensors in every run.
 class Stage {
  public:
-  Stage(DType dtype, bool magnitudes) : dtype_(dtype), magnitudes_(magnitudes) {}
+  // With a device the tensors lie in its memory: fetch() brings them back after the call.
+  Stage(DType dtype, bool magnitudes, Backend* device = nullptr)
+      : dtype_(dtype), magnitudes_(magnitudes), device_(device) {}
+  ~Stage();
   Stage(const Stage&) = delete;
 
   Tensor input(const Dims& dims, const Dims& strides, const InputValues& values = {});
@@ -56,6 +59,7 @@ class Stage {
 
   DType dtype() const { return dtype_; }
   bool magnitudes() const { return magnitudes_; }  // this run is on the magnitudes of all inputs
+  void fetch();
 
   struct Result {
     std::vector<double> values;
@@ -72,6 +76,7 @@ class Stage {
     std::vector<unsigned char> bytes, before;
     std::vector<bool> may_change;
     size_t start = 0;
+    unsigned char* on_device = nullptr;  // the same bytes there
   };
   struct Output {
     Tensor tensor;
@@ -84,6 +89,7 @@ class Stage {
 
   DType dtype_;
   bool magnitudes_;
+  Backend* device_;
   uint64_t state_ = 0x9E3779B97F4A7C15ull;
   size_t turn_ = 0;
   std::vector<std::unique_ptr<Buffer>> buffers_;

@@ -266,14 +266,19 @@ SWEEP(pool_cases) {
     add_kernel_case(
         "pool_gather " + name,
         [=](Backend& backend, Stage& stage) {
-          const Tensor x = stage.input(x_dims, last), index = stage.index_input(y_dims, y_strides, s.h * s.w);
-          backend.pool_gather(s, x, index, stage.output(y_dims, {}, last));
+          const Tensor x = stage.input(x_dims, last), index = stage.index_output(y_dims, y_strides);
+          backend.max_pool(s, x, stage.output(y_dims, {}, last), index);
+          const Tensor x_dot = stage.input(x_dims, last);
+          backend.pool_gather(s, x_dot, index, stage.output(y_dims, {}, last));
         },
         false, telling);
     add_kernel_case(
         "pool_scatter " + name,
         [=](Backend& backend, Stage& stage) {
-          const Tensor y_bar = stage.input(y_dims, last), index = stage.index_input(y_dims, y_strides, s.h * s.w);
+          // Positions as max_pool gives them: a backend may look for each in the windows that it can be the maximum of.
+          const Tensor x = stage.input(x_dims, last), index = stage.index_output(y_dims, y_strides);
+          backend.max_pool(s, x, stage.output(y_dims, {}, last), index);
+          const Tensor y_bar = stage.input(y_dims, last);
           backend.pool_scatter(s, y_bar, index, stage.output(x_dims, sum_of(static_cast<double>(s.oh * s.ow)), last));
         },
         false, false);

@@ -68,7 +68,7 @@ Result Laboratory::run(const ProductOptions& options, const Point& at, DType dty
   }
   DeviceValues sums(static_cast<size_t>(network_.layout().length()), dtype);
   bound.bindings.sums = sums.data();
-  Program program(description, network_, cpu(), dtype);
+  Program program(description, network_, tested_backend(), dtype);
   if (options.holdable) program.hold(bound.bindings), program.apply(bound.bindings);
   else program.run(bound.bindings);
   Result result;

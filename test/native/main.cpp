@@ -1,4 +1,5 @@
-// Runs the registered tests: palimpsest_tests [--list] [--only NAME] [--match TEXT]; ends with "N passed, N failed".
+// Runs the registered tests: palimpsest_tests [--list] [--only NAME] [--match TEXT] [--device NAME]; ends with
+// "N passed, N failed". With --device only the tests that use a device count, and they use that one.
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "check.h"
+#include "tested_device.h"
 
 namespace palimpsest::check {
 namespace {
@@ -18,6 +20,7 @@ struct Test {
 
 struct Outcome {
   int checks = 0, failures = 0;
+  bool about_device = false;
   std::string mistrusted, skipped;
 };
 
@@ -42,6 +45,8 @@ void run(const Test& test) {
     test.body();
   } catch (const Error& error) {
     failed(nullptr, 0, std::string("threw ") + error_code_name(error.code()) + ": " + error.what());
+  } catch (const Unavailable& unavailable) {
+    skip(unavailable.reason);
   } catch (const std::exception& error) {
     failed(nullptr, 0, std::string("threw ") + error.what());
   }
@@ -60,6 +65,7 @@ void add_sweep(Body add) { sweeps().push_back(std::move(add)); }
 void passed() { ++outcome.checks; }
 void mistrust(const std::string& reason) { outcome.mistrusted = reason; }
 void skip(const std::string& reason) { outcome.skipped = reason; }
+void about_the_device() { outcome.about_device = true; }
 
 void failed(const char* file, int line, const std::string& what) {
   if (outcome.failures++ == 0) std::printf("FAILED %s\n", running);
@@ -80,13 +86,15 @@ int main(int argc, char** argv) {
     if (std::strcmp(argv[i], "--list") == 0) list = true;
     else if (std::strcmp(argv[i], "--only") == 0 && more) only = argv[++i];
     else if (std::strcmp(argv[i], "--match") == 0 && more) match = argv[++i];
-    else return std::fprintf(stderr, "expected --list, --only NAME or --match TEXT, got '%s'\n", argv[i]), 2;
+    else if (std::strcmp(argv[i], "--device") == 0 && more) test_on(argv[++i]);
+    else
+      return std::fprintf(stderr, "expected --list, --only, --match or --device with a value, got '%s'\n", argv[i]), 2;
   }
   for (int signal : {SIGSEGV, SIGFPE, SIGABRT, SIGILL}) std::signal(signal, on_crash);
   for (const Body& add : sweeps()) add();
 
   int passes = 0, failures = 0, skips = 0;
-  std::set<std::string> names;
+  std::set<std::string> names, said;
   for (const Test& test : tests()) {
     if (!names.insert(test.name).second) {
       std::printf("FAILED %s: two tests have this name\n", test.name.c_str());
@@ -98,10 +106,16 @@ int main(int argc, char** argv) {
       continue;
     }
     run(test);
-    if (!outcome.skipped.empty()) std::printf("skipped %s: %s\n", running, outcome.skipped.c_str());
+    if (tested_device() != "cpu" && !outcome.about_device && outcome.failures == 0) continue;
+    // A device that is not there is said once.
+    if (!outcome.skipped.empty() && said.insert(outcome.skipped).second) {
+      std::printf("skipped %s%s: %s\n", running, outcome.about_device ? " and the others" : "",
+                  outcome.skipped.c_str());
+    }
     if (!outcome.mistrusted.empty()) std::printf("MISTRUSTED %s\n  %s\n", running, outcome.mistrusted.c_str());
     const bool bad = outcome.failures > 0 || !outcome.mistrusted.empty();
-    if (bad) std::printf("  again: palimpsest_tests --only '%s'\n", running);
+    const std::string where = tested_device() == "cpu" ? "" : " --device " + tested_device();
+    if (bad) std::printf("  again: palimpsest_tests --only '%s'%s\n", running, where.c_str());
     ++(bad ? failures : outcome.skipped.empty() ? passes : skips);
   }
   if (list) return 0;

@@ -117,7 +117,7 @@ class PoisonedRun {
   // All bits set: NaN, or an index of -1.
   void poison(int32_t root) {
     const std::vector<char> bytes(static_cast<size_t>(at(plan_, root).bytes), '\xff');
-    cpu()->copy_in(address(root), bytes.data(), bytes.size());
+    tested_backend()->copy_in(address(root), bytes.data(), bytes.size());
   }
 
   char* parameter(const void* flat, int32_t index) const {
@@ -142,11 +142,11 @@ class PoisonedRun {
     for (size_t i = 0; i < out.size(); ++i) out[i].data = address(step.outputs[i]);
     if (!step.elementwise) {
       const Node& node = description_.graph.node(step.node);
-      row_of(node.op).forward(node, *cpu(), in, out);
+      row_of(node.op).forward(node, *tested_backend(), in, out);
     } else if (step.program.instructions.empty()) {
-      cpu()->copy(in[0], out[0]);
+      tested_backend()->copy(in[0], out[0]);
     } else {
-      cpu()->elementwise(step.program, in, out);
+      tested_backend()->elementwise(step.program, in, out);
     }
   }
 
@@ -154,10 +154,10 @@ class PoisonedRun {
     const auto count = static_cast<size_t>(element_count(at(plan_, buffer).dims));
     Values values(count);
     if (dtype_ == DType::f64) {
-      cpu()->copy_out(values.data(), address(buffer), count * sizeof(double));
+      tested_backend()->copy_out(values.data(), address(buffer), count * sizeof(double));
     } else {
       std::vector<float> narrow(count);
-      cpu()->copy_out(narrow.data(), address(buffer), count * sizeof(float));
+      tested_backend()->copy_out(narrow.data(), address(buffer), count * sizeof(float));
       values.assign(narrow.begin(), narrow.end());
     }
     return values;

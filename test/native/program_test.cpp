@@ -44,7 +44,7 @@ TEST(sums_are_overwritten_or_added_to) {
   const Sums s;
   CHECK(s.outputs[0] != none && s.outputs[1] != none && s.outputs[2] == none);
   const std::vector<Values> expected = run_graph(s.graph, s.network, s.outputs, s.point);
-  Program program(s.describe(), s.network, cpu(), DType::f64);
+  Program program(s.describe(), s.network, tested_backend(), DType::f64);
   Bound bound(s.network, s.point, DType::f64);
   const ParameterLayout& layout = s.network.layout();
   const Values before = draw_normal(static_cast<size_t>(layout.length()), 9);
@@ -70,7 +70,7 @@ TEST(sums_are_overwritten_or_added_to) {
 
 TEST(padding_of_a_vector_is_left_alone) {
   const Sums s;
-  Program program(s.describe(), s.network, cpu(), DType::f64);
+  Program program(s.describe(), s.network, tested_backend(), DType::f64);
   Bound bound(s.network, s.point, DType::f64);
   const auto length = static_cast<size_t>(s.network.layout().length());
   DeviceValues sums(Values(length, -7.0), DType::f64);
@@ -92,7 +92,7 @@ TEST(rows_may_be_anything) {
   ProgramDescription description{graph, {}, false};
   // An output that is none has no dimensions: it must be a parameter's.
   for (ValueId id : outputs) description.outputs.push_back({id, id == none ? 0 : -1});
-  Program program(std::move(description), network, cpu(), DType::f64);
+  Program program(std::move(description), network, tested_backend(), DType::f64);
   Bound bound(network, point, DType::f64);
   std::vector<std::unique_ptr<DeviceValues>> rows;
   DeviceValues sums(static_cast<size_t>(network.layout().length()), DType::f64);
@@ -123,7 +123,7 @@ TEST(constants_follow_the_network) {
   Point point;
   point.parameters = {{1, 2, 3}};
   network.set_constant(0, {4, 5, 6});
-  Program program({graph, {{y, -1}}, false}, network, cpu(), DType::f64);
+  Program program({graph, {{y, -1}}, false}, network, tested_backend(), DType::f64);
   Bound bound(network, point, DType::f64);
   DeviceValues row(3, DType::f64);
   bound.bindings.rows = {row.data()};
@@ -142,7 +142,7 @@ TEST(programs_refuse_what_is_missing) {
   Graph graph(1);
   const ValueId x = graph.add_input(input_x, {2, 3});
   const ValueId y = graph.mul(x, graph.mul(graph.add_parameter(0, {3}), graph.add_tangent(0, {3})));
-  Program program({graph, {{y, -1}}, false}, network, cpu(), DType::f64);
+  Program program({graph, {{y, -1}}, false}, network, tested_backend(), DType::f64);
   Point point;
   point.parameters = {{1, 2, 3}};
   DeviceValues row(6, DType::f64);
@@ -158,13 +158,13 @@ TEST(programs_refuse_what_is_missing) {
   CHECK_THROWS(ErrorCode::internal, run(true, false));
   run(true, true);
   CHECK(row.read() == Values{1, 2, 3, 1, 2, 3});
-  CHECK_THROWS(ErrorCode::internal, Program({graph, {{none, -1}}, false}, network, cpu(), DType::f64));
+  CHECK_THROWS(ErrorCode::internal, Program({graph, {{none, -1}}, false}, network, tested_backend(), DType::f64));
   Graph maximum(1);
   const ValueId index = maximum.sibling(maximum.append(Op::ReduceMax, {maximum.add_parameter(0, {3})}), 1);
-  CHECK_THROWS(ErrorCode::internal, Program({maximum, {{index, -1}}, false}, network, cpu(), DType::f64));
+  CHECK_THROWS(ErrorCode::internal, Program({maximum, {{index, -1}}, false}, network, tested_backend(), DType::f64));
   CHECK_THROWS(ErrorCode::internal, program.hold({}));
   CHECK_THROWS(ErrorCode::internal, program.apply({}));
-  Program holdable({graph, {{y, -1}}, true}, network, cpu(), DType::f64);
+  Program holdable({graph, {{y, -1}}, true}, network, tested_backend(), DType::f64);
   CHECK_THROWS(ErrorCode::internal, holdable.apply({}));
 }
 
@@ -178,7 +178,7 @@ TEST(planned_bytes_are_what_a_program_takes) {
   const ValueId y = graph.append(Op::MatMul, {gram, graph.append(Op::Tanh, {x})});
   const ProgramDescription description{graph, {{y, -1}}, false};
   for (DType dtype : {DType::f32, DType::f64}) {
-    Program program(description, network, cpu(), dtype);
+    Program program(description, network, tested_backend(), dtype);
     CHECK(planned_bytes(description, network, dtype) == program.arena_bytes() + program.constant_bytes());
     CHECK(program.constant_bytes() == 16 * size_of(dtype));
     CHECK(program.arena_bytes() >= (900 + 1200) * size_of(dtype));

@@ -1,4 +1,4 @@
-// The host interface over one pretend device of 2 GiB. Device memory is closed to the host but while the device runs,
+// The host interface over one pretend device of 256 MiB. Device memory is closed to the host but while the device runs,
 // so that a host that reads it directly crashes here as it would on a GPU; under the address sanitizer it is heap.
 #include "pretend_device.h"
 
@@ -14,7 +14,7 @@ namespace cuda_host {
 
 namespace {
 
-constexpr size_t total = size_t{2} << 30;
+constexpr size_t total = size_t{256} << 20;
 constexpr size_t page = 4096;
 
 struct Pretend {
