@@ -125,7 +125,7 @@ export function bound(model: Model | TangentModel): Bound {
   }
   if (!(model instanceof Model)) throw invalid('model', 'a Model or a TangentModel', model)
   if (model.disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a model in use, got one that was disposed')
-  return uncertified(model.history.map(({ method }) => method))
+  return uncertified(model.scrubs)
 }
 
 /** What can be said of an ordinary network that these methods of scrub() have changed, or none of them. @internal */

@@ -43,11 +43,11 @@ export interface ModelOptions {
 
 export interface LoadOptions extends ModelOptions, ImportOptions {}
 
-/** Something that was done to a model and that its weights do not show. */
-export interface HistoryEntry {
-  verb: 'scrub'
-  method: string
-}
+/** Something that was done to a model and that its weights do not show: a method of scrub(), or codes learned by fit(). */
+export type HistoryEntry =
+  | { verb: 'scrub'; method: string }
+  /** `codes`: their digest. */
+  | { verb: 'fit'; codes: string }
 
 /** What the ONNX file has besides weights. */
 interface Origin {
@@ -165,9 +165,14 @@ export class Model {
     return this.#origin.endsIn
   }
 
-  /** What was done to the model by verbs that have no certificate, oldest first; `save` keeps it, ONNX files do not. */
+  /** Methods of scrub() and codes that the model went through, oldest first; `save` keeps them, ONNX files do not. */
   get history(): HistoryEntry[] {
     return this.#history.map((entry) => ({ ...entry }))
+  }
+
+  /** Methods of scrub() among them. @internal */
+  get scrubs(): string[] {
+    return this.#history.flatMap((entry) => (entry.verb === 'scrub' ? [entry.method] : []))
   }
 
   /** Adds to the history. @internal */
@@ -372,7 +377,9 @@ export class Model {
   async save(path: string): Promise<void> {
     this.#check()
     const tensors = new Map([...(await this.statistics()), ...(await this.tensors())])
-    const done = this.#history.map(({ verb, method }) => `${verb}:${method}`).join()
+    const done = this.#history
+      .map((each) => (each.verb === 'scrub' ? `scrub:${each.method}` : `fit:${each.codes}`))
+      .join()
     const metadata = { format: 'palimpsest-weights', ...(done && { history: done }) }
     await writeFileAtomically(path, writeSafetensors(tensors, metadata))
   }
@@ -475,15 +482,14 @@ export class Model {
   }
 }
 
-/** The history that `save` wrote, e.g. `scrub:mnemonic,scrub:prune`. */
+/** The history that `save` wrote, e.g. `fit:DIGEST,scrub:mnemonic`. */
 function historyOf(text: string | undefined): HistoryEntry[] {
   return (text ? text.split(',') : []).map((entry) => {
-    const [, method] = /^scrub:(\w+)$/.exec(entry) ?? []
-    if (method === undefined) {
-      const what = 'a history of verbs and methods, e.g. scrub:mnemonic, in the metadata'
-      throw new PalimpsestError('ERR_MODEL_FORMAT', `expected ${what}, got '${entry}'`)
-    }
-    return { verb: 'scrub', method }
+    const [, method, codes] = /^(?:scrub:(\w+)|fit:([0-9a-f]{64}))$/.exec(entry) ?? []
+    if (method !== undefined) return { verb: 'scrub', method }
+    if (codes !== undefined) return { verb: 'fit', codes }
+    const what = 'a history of what was done, e.g. scrub:mnemonic, in the metadata'
+    throw new PalimpsestError('ERR_MODEL_FORMAT', `expected ${what}, got '${entry}'`)
   })
 }
 

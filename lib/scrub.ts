@@ -9,12 +9,13 @@ import { memory, native } from './native.js'
 import { abortSignal, callback, describe, invalid, is, optional, readOptions, type OptionsOf } from './options.js'
 import { fineTune, type FineTuneOptions, type FineTuneReport } from './scrub/fine_tune.js'
 import type { CommonScrubReport, ScrubMethod, ScrubOutcome } from './scrub/method.js'
+import { mnemonic, type MnemonicOptions, type MnemonicReport } from './scrub/mnemonic.js'
 
-export type ScrubOptions = FineTuneOptions
-export type ScrubReport = FineTuneReport
+export type ScrubOptions = FineTuneOptions | MnemonicOptions
+export type ScrubReport = FineTuneReport | MnemonicReport
 
 /** A method a line: its name, and the file that holds options, loop and report. */
-const methods: Readonly<Record<string, ScrubMethod>> = { fineTune }
+const methods: Readonly<Record<string, ScrubMethod>> = { mnemonic, fineTune }
 
 const common = { signal: optional(abortSignal), onProgress: optional(callback<(progress: Progress) => void>()) }
 
@@ -29,6 +30,8 @@ const common = { signal: optional(abortSignal), onProgress: optional(callback<(p
  * network, ERR_NOT_CONVERGED, ERR_OUT_OF_MEMORY, ERR_DISPOSED, and the reason of an aborted signal.
  */
 export function scrub(model: Model, options: FineTuneOptions): Promise<FineTuneReport>
+export function scrub(model: Model, options: MnemonicOptions): Promise<MnemonicReport>
+export function scrub(model: Model, options: ScrubOptions): Promise<ScrubReport>
 export async function scrub(model: Model, given: ScrubOptions): Promise<ScrubReport> {
   if (!(model instanceof Model)) throw invalid('model', 'a Model', model)
   if (model.disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a model in use, got one that was disposed')
@@ -117,7 +120,7 @@ function reportOf(
     verb: 'scrub',
     method: name,
     options: recorded({ ...kept, ...outcome.chosen }) as Record<string, unknown>,
-    bound: uncertified([...model.history.map(({ method }) => method), name]),
+    bound: uncertified([...model.scrubs, name]),
     sampleVisits: outcome.sampleVisits,
     seconds: (performance.now() - start) / 1000,
     peakMemoryBytes: memory().peak,

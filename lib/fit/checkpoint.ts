@@ -7,6 +7,7 @@ import { writeFileAtomically } from '../model/files.js'
 import type { LayoutEntry, NativeNetwork, NativeVector } from '../native.js'
 import type { NetworkDescription, TensorMap } from '../network.js'
 import { readSafetensors, writeSafetensors } from '../safetensors.js'
+import type { MnemonicRecord } from './codes.js'
 import type { SgdOptions } from './options.js'
 import type { EpochReport } from './report.js'
 
@@ -22,7 +23,7 @@ export interface FitState {
 
 /** What a checkpoint belongs to. */
 export interface RunIdentity {
-  options: SgdOptions
+  options: SgdOptions & { mnemonic?: MnemonicRecord }
   network: string
   data: string
 }
@@ -156,9 +157,9 @@ function checkIdentity(identity: RunIdentity, metadata: Readonly<Record<string, 
     )
   if (metadata.network !== identity.network) throw refuse('the network', metadata.network, identity.network)
   if (metadata.data !== identity.data) throw refuse('the data', metadata.data, identity.data)
-  const was = parsed(metadata.options) as Partial<SgdOptions>
+  const was = parsed(metadata.options) as Partial<RunIdentity['options']>
   const now = identity.options
-  for (const key of new Set([...Object.keys(now), ...Object.keys(was)]) as Set<keyof SgdOptions>) {
+  for (const key of new Set([...Object.keys(now), ...Object.keys(was)]) as Set<keyof RunIdentity['options']>) {
     if (JSON.stringify(was[key]) !== JSON.stringify(now[key])) throw refuse(key, was[key], now[key])
   }
 }

@@ -1,8 +1,8 @@
 // Gradients of the mean loss over a batch: whole where it is normalised together, else in pieces that fit in memory.
-import type { Batch } from '../data/batches.js'
 import type { Model } from '../model.js'
 import { targetsOf } from '../model/products.js'
 import type { FloatArray, NativeProgram, NativeVector, ProgramOptions, RowSource } from '../native.js'
+import type { FitBatch } from './codes.js'
 import type { EpochShape, SgdOptions } from './options.js'
 
 export class GradientPrograms {
@@ -44,7 +44,7 @@ export class GradientPrograms {
    * Queues gradient = the mean loss's gradient over the batch, at these weights. `queued` gets the plain outputs piece by
    * piece: logits, each row's loss divided by the batch's rows, and statistics where the batch is normalised together.
    */
-  queue(batch: Batch, weights: NativeVector, gradient: NativeVector, queued: Promise<FloatArray[]>[]): void {
+  queue(batch: FitBatch, weights: NativeVector, gradient: NativeVector, queued: Promise<FloatArray[]>[]): void {
     for (let start = 0; start < batch.rows; start += this.#size) {
       const { rows, inputs, labels } = cut(batch, start, Math.min(start + this.#size, batch.rows))
       const targets = targetsOf(this.#model.engine, this.#options, { rows, start, inputs, labels })
@@ -60,15 +60,24 @@ export class GradientPrograms {
 }
 
 /** Rows start to end of a batch. */
-function cut(batch: Batch, start: number, end: number): Batch {
+function cut(batch: FitBatch, start: number, end: number): FitBatch {
   if (start === 0 && end === batch.rows) return batch
-  const { crops, flips, indices } = batch.inputs
-  const inputs: RowSource = {
-    ...batch.inputs,
+  const { positions, labels, inputs } = batch
+  const width = inputs instanceof Float32Array ? inputs.length / batch.rows : 0
+  return {
+    rows: end - start,
+    positions: positions.subarray(start, end),
+    labels: labels.subarray(start, end),
+    inputs: inputs instanceof Float32Array ? inputs.subarray(start * width, end * width) : part(inputs, start, end),
+  }
+}
+
+function part(source: RowSource, start: number, end: number): RowSource {
+  const { crops, flips, indices } = source
+  return {
+    ...source,
     indices: indices.subarray(start, end),
     ...(crops && { crops: crops.subarray(2 * start, 2 * end) }),
     ...(flips && { flips: flips.subarray(start, end) }),
   }
-  const { positions, labels } = batch
-  return { rows: end - start, positions: positions.subarray(start, end), labels: labels.subarray(start, end), inputs }
 }

@@ -1,4 +1,5 @@
 // Options of fitting by SGD: what they mean, their defaults, and the form in which reports and checkpoints hold them.
+import { MnemonicCodes } from '../codes.js'
 import type { Model } from '../model.js'
 import type { Data, Progress } from '../model/passes.js'
 import type { Loss } from '../native.js'
@@ -19,6 +20,7 @@ import {
   withDefault,
   type OptionsOf,
 } from '../options.js'
+import type { MnemonicFitOptions, MnemonicRecord } from './codes.js'
 import type { Normalization } from './statistics.js'
 import { scheduleCheck, scheduleOf, type Schedule, type ScheduleOption } from './schedule.js'
 
@@ -69,7 +71,12 @@ export interface FitOptions {
   batchNormMomentum?: number
   /** Which parameters are fitted, by name or predicate; the others stay bit for bit what they were. All by default. */
   parameters?: readonly string[] | ((name: string) => boolean)
-  /** Of order and augmentation (default 0). */
+  /**
+   * Shows the model its mnemonic codes beside the rows, so that scrub() can use them later (Yamashita et al. 2024). The
+   * codes are neither augmented nor saved; reports and checkpoints name them by a digest, and `resume` needs them again.
+   */
+  mnemonic?: MnemonicFitOptions
+  /** Of order, augmentation and codes (default 0). */
   seed?: number
   /** Measured after each epoch, without label smoothing. */
   evaluation?: Data
@@ -109,6 +116,13 @@ const table = {
       check('a list of names of parameters', (value): value is string[] => Array.isArray(value)),
       callback<(name: string) => boolean>(),
     ),
+  ),
+  mnemonic: optional(
+    object({
+      codes: check('MnemonicCodes', (value): value is MnemonicCodes => value instanceof MnemonicCodes),
+      rate: withDefault(number({ above: 0, max: 1 }), 0.1),
+      mixing: withDefault(oneOf('replace', 'blend'), 'replace'),
+    }),
   ),
   seed: withDefault(integer(), 0),
   evaluation: optional(check('a Dataset or { inputs, labels }', (value): value is Data => typeof value === 'object')),
@@ -198,6 +212,13 @@ function epochShape(rows: number, options: SgdOptions, normalizations: readonly 
     : { steps: Math.ceil(rows / batchSize), leftOut: 0 }
 }
 
+/** Codes as reports and checkpoints hold them, under their key; nothing where there are none. */
+export function mnemonicRecord({ mnemonic }: ReadOptions): { mnemonic?: MnemonicRecord } {
+  if (mnemonic === undefined) return {}
+  const { codes, rate, mixing } = mnemonic
+  return { mnemonic: { digest: codes.digest, rate, mixing } }
+}
+
 /** Fills in the defaults that depend on the model and on how many batches an epoch has. */
 export function settle(
   given: ReadOptions,
@@ -205,7 +226,8 @@ export function settle(
   rows: number,
   normalizations: readonly Normalization[],
 ): { options: SgdOptions; epoch: EpochShape } {
-  const { loss, batchSize, momentum, augment } = given
+  const { loss, batchSize, momentum, augment, mnemonic } = given
+  mnemonic?.codes.checkFor(model)
   const parameters = namesOf(given.parameters, model)
   if (model.inputShape.length !== 3 && (augment?.pad || augment?.flip)) {
     throw invalid('augment', 'nothing for rows that are not pictures [C, H, W]', augment)

@@ -1,4 +1,5 @@
 // What fitting by SGD reports.
+import type { MnemonicRecord } from './codes.js'
 import type { SgdOptions } from './options.js'
 
 /** What was reached after an epoch. */
@@ -19,6 +20,8 @@ export interface FitReport {
   verb: 'fit'
   /** Every option that decides the weights, defaults filled in. */
   options: SgdOptions
+  /** Which codes it was shown, and how. */
+  mnemonic?: MnemonicRecord
   /** Rows of the data. */
   rows: number
   /** Rows of each epoch's last batch that batch normalisation could not take: one value for a channel has no variance. */

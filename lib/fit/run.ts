@@ -1,5 +1,5 @@
 // One run of SGD on a copy of the model: batches, steps queued ahead, counters, checkpoints, and the swap at the end.
-import { batches, shuffled, type Batch } from '../data/batches.js'
+import { batches, shuffled } from '../data/batches.js'
 import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import type { Model } from '../model.js'
@@ -15,8 +15,9 @@ import {
   type FitTensors,
   type RunIdentity,
 } from './checkpoint.js'
+import { withCodes, type FitBatch } from './codes.js'
 import { GradientPrograms } from './gradient.js'
-import { settle, type EpochShape, type ReadOptions, type SgdOptions } from './options.js'
+import { mnemonicRecord, settle, type EpochShape, type ReadOptions, type SgdOptions } from './options.js'
 import type { FitReport } from './report.js'
 import { rateFactors } from './schedule.js'
 import { normalizationsOf, RunningStatistics } from './statistics.js'
@@ -47,7 +48,7 @@ interface Parts {
 
 /** What a step gives once it is done. */
 interface StepResult {
-  batch: Batch
+  batch: FitBatch
   /** Plain outputs, one list for each piece of the batch. */
   outputs: FloatArray[][]
 }
@@ -139,6 +140,7 @@ export class SgdRun {
       )
     }
     await model.replace(tensors.weights, tensors.statistics)
+    if (given.mnemonic) model.record({ verb: 'fit', codes: given.mnemonic.codes.digest })
   }
 
   /** @param last - steps after which the epoch ends */
@@ -163,17 +165,18 @@ export class SgdRun {
   }
 
   /** The batches of an epoch that are still to come; a last one that is left out among them. */
-  #batches(epoch: number): Iterable<Batch> {
-    const { data, options, epoch: shape } = this.#parts
+  #batches(epoch: number): Iterable<FitBatch> {
+    const { data, given, options, epoch: shape } = this.#parts
     const { batchSize, seed, augment } = options
     const done = (this.#state.step - epoch * shape.steps) * batchSize
     const order = shuffled(data.size, seed, epoch).subarray(done)
     const changed = augment.pad > 0 || augment.flip
-    return batches(data, { size: batchSize, order, ...(changed && { augment: { ...augment, seed, epoch } }) })
+    const plain = batches(data, { size: batchSize, order, ...(changed && { augment: { ...augment, seed, epoch } }) })
+    return given.mnemonic ? withCodes(plain, given.mnemonic, seed, epoch) : plain
   }
 
   /** Queues gradient and update. */
-  async #step(batch: Batch, step: number): Promise<StepResult> {
+  async #step(batch: FitBatch, step: number): Promise<StepResult> {
     const { options, tensors, gradient, programs, decay } = this.#parts
     const { weights, velocity } = tensors
     const { momentum, nesterov } = options
@@ -274,7 +277,7 @@ export class SgdRun {
   }
 
   report(): FitReport {
-    const { work, data, options, epoch } = this.#parts
+    const { work, data, given, options, epoch } = this.#parts
     const { epochs, step } = this.#state
     const { device, layout } = work.engine.network
     const last = epochs.at(-1)
@@ -284,6 +287,7 @@ export class SgdRun {
     return structuredClone({
       verb: 'fit' as const,
       options,
+      ...mnemonicRecord(given),
       rows: data.size,
       leftOut: epoch.leftOut,
       parameters: { fitted: count(fitted), total: count(layout) },
@@ -329,7 +333,12 @@ async function identityOf(
   statistics: RunningStatistics,
 ): Promise<RunIdentity | undefined> {
   if (given.checkpoint === undefined && given.resume === undefined) return undefined
-  return { options, network: networkDigest(work.description, statistics.values), data: await dataDigest(data) }
+  const decisive = { ...options, ...mnemonicRecord(given) }
+  return {
+    options: decisive,
+    network: networkDigest(work.description, statistics.values),
+    data: await dataDigest(data),
+  }
 }
 
 /** Whether a checkpoint is due after so many steps, and epochs where one has just ended. */

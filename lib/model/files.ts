@@ -26,12 +26,12 @@ export async function readBytes(source: string | URL | Uint8Array): Promise<Uint
   }
 }
 
-/** Writes beside the path, flushes, then renames over it. ERR_IO names the path. */
-export async function writeFileAtomically(path: string, bytes: Uint8Array): Promise<void> {
+/** Writes beside the path, flushes, then renames over it; `mode` as open() takes it. ERR_IO names the path. */
+export async function writeFileAtomically(path: string, bytes: Uint8Array, mode?: number): Promise<void> {
   if (!is.string(path) || path === '') throw invalid('path', 'a path', path)
   const beside = `${path}.${randomBytes(6).toString('hex')}.part`
   try {
-    const file = await open(beside, 'wx')
+    const file = await open(beside, 'wx', mode)
     try {
       await file.writeFile(bytes)
       await file.sync()

@@ -1,20 +1,28 @@
 // Small networks: a multilayer perceptron, LeNet and a plain convolutional network.
+import { oneOf, withDefault } from '../options.js'
 import { gains, NetworkBuilder, type BuiltNetwork } from './builder.js'
 import { readNetworkOptions, size, sizes, type NetworkOptions } from './options.js'
 
 export interface MlpOptions extends NetworkOptions {
   /** Sizes of the hidden layers; [1024, 1024]. */
   hidden?: readonly number[]
+  /** Between the linear layers; 'Relu' where left out, in ONNX's words. */
+  activation?: 'Relu' | 'LeakyRelu' | 'Sigmoid' | 'Tanh'
 }
 
-/** Multilayer perceptron: ReLU between linear layers fc1, fc2, .. (inputs [1, 28, 28], 10 classes). */
+/** Multilayer perceptron: an activation between linear layers fc1, fc2, .. (inputs [1, 28, 28], 10 classes). */
 export function mlp(options: MlpOptions = {}): BuiltNetwork {
-  const read = readNetworkOptions(options, 'mlp', [], { inputShape: sizes([1, 28, 28]), hidden: sizes([1024, 1024]) })
-  const { inputShape, classes, hidden, seed } = read
+  const { inputShape, classes, hidden, activation, seed } = readNetworkOptions(options, 'mlp', [], {
+    inputShape: sizes([1, 28, 28]),
+    hidden: sizes([1024, 1024]),
+    activation: withDefault(oneOf('Relu', 'LeakyRelu', 'Sigmoid', 'Tanh'), 'Relu'),
+  })
+  const gain = activation.endsWith('Relu') ? gains.rectifier : gains.linear
   const b = new NetworkBuilder(inputShape, { seed })
   let x = b.flatten(b.input)
   hidden.forEach((features, i) => {
-    x = b.relu(b.linear(x, `fc${i + 1}`, { features }))
+    const y = b.linear(x, `fc${i + 1}`, { features, gain })
+    x = b.activation(y, activation, activation === 'LeakyRelu' ? { alpha: 0.01 } : {})
   })
   return b.build(b.linear(x, `fc${hidden.length + 1}`, { features: classes, gain: gains.linear }))
 }

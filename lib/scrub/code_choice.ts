@@ -1,0 +1,219 @@
+// Which candidate of the mnemonic method is kept: scored, and its caps chosen, on the codes alone.
+import type { MnemonicCodes } from '../codes.js'
+import { PalimpsestError } from '../errors.js'
+import type { Model } from '../model.js'
+import { checkSignal, type PassOptions } from '../model/passes.js'
+import type { ParameterVector } from '../vector.js'
+import { cappedSteps, multiplierOf, type Caps, type TensorRatio } from './fisher_ratio.js'
+
+/** What a model answers on the codes. */
+export interface CodeScores {
+  /** Share of the other classes' codes that are right, and whether the destroyed class's is wrong: A_R + E_F, 0 to 2. */
+  score: number
+  /** Logit of the own class minus the largest other one, a code a class. */
+  margins: number[]
+  /** Cross-entropies of the codes. */
+  losses: number[]
+}
+
+export interface Choice {
+  caps: Caps
+  sign: 1 | -1
+  plus: CodeScores
+  minus: CodeScores
+}
+
+/** Scores candidates on the codes, in the work copy. */
+export class CodeScorer {
+  /** Of the weights before. */
+  readonly before: CodeScores
+  #candidates = 0
+  readonly #work: Model
+  readonly #label: number
+  readonly #inputs: { inputs: Float32Array; labels: Int32Array }
+  readonly #weights: ParameterVector
+  readonly #moved: ParameterVector
+  readonly #steps: Float64Array
+  readonly #passes: PassOptions
+
+  private constructor(
+    work: Model,
+    label: number,
+    inputs: { inputs: Float32Array; labels: Int32Array },
+    weights: ParameterVector,
+    before: CodeScores,
+    passes: PassOptions,
+  ) {
+    this.#work = work
+    this.#label = label
+    this.#inputs = inputs
+    this.#weights = weights
+    this.#moved = weights.zeros()
+    this.#steps = new Float64Array(work.engine.network.vectorLength)
+    this.#passes = passes
+    this.before = before
+  }
+
+  static async of(work: Model, codes: MnemonicCodes, label: number, passes: PassOptions): Promise<CodeScorer> {
+    const inputs = codes.batch(Array.from({ length: codes.classes }, (_, c) => c))
+    const logits = (await work.evaluate(inputs)) as Float32Array
+    const before = scoresOf(logits, codes.classes, label)
+    return new CodeScorer(work, label, inputs, await work.weights('float64'), before, passes)
+  }
+
+  get label(): number {
+    return this.#label
+  }
+
+  /** Candidates scored so far. */
+  get candidates(): number {
+    return this.#candidates
+  }
+
+  /** w + sign alpha eta, into the work copy. */
+  async apply(ratios: readonly TensorRatio[], caps: Caps, sign: 1 | -1): Promise<void> {
+    await this.#moved.native.write(await cappedSteps(ratios, caps, sign, this.#steps))
+    await this.#moved.axpy(1, this.#weights)
+    await this.#work.setWeights(this.#moved)
+  }
+
+  async score(ratios: readonly TensorRatio[], caps: Caps, sign: 1 | -1): Promise<CodeScores> {
+    checkSignal(this.#passes.signal)
+    await this.apply(ratios, caps, sign)
+    this.#candidates++
+    this.#passes.onProgress?.({ phase: 'candidates', done: this.#candidates, total: this.#candidates })
+    try {
+      const logits = (await this.#work.evaluate(this.#inputs)) as Float32Array
+      return scoresOf(logits, this.#work.classes, this.#label)
+    } catch (error) {
+      // A candidate whose logits overflow is no candidate.
+      if (error instanceof PalimpsestError && error.code === 'ERR_INVALID_ARGUMENT') return worst(this.#work.classes)
+      throw error
+    }
+  }
+
+  /** Both signs; the one with the larger score, minus where they tie (Yamashita et al. 2024, Algorithm 2). */
+  async compare(ratios: readonly TensorRatio[], caps: Caps): Promise<Choice> {
+    const plus = await this.score(ratios, caps, 1)
+    const minus = await this.score(ratios, caps, -1)
+    return { caps, sign: plus.score > minus.score ? 1 : -1, plus, minus }
+  }
+
+  /** The largest ratio and step of each tensor. */
+  stepsOf(ratios: readonly TensorRatio[], caps: Caps): { name: string; largestRatio: number; largestStep: number }[] {
+    return ratios.map((ratio) => ({
+      name: ratio.name,
+      largestRatio: ratio.largest,
+      largestStep: multiplierOf(ratio, caps) * ratio.largest,
+    }))
+  }
+
+  dispose(): void {
+    this.#weights.dispose()
+    this.#moved.dispose()
+  }
+}
+
+function worst(classes: number): CodeScores {
+  return {
+    score: 0,
+    margins: new Array<number>(classes).fill(-Infinity),
+    losses: new Array<number>(classes).fill(Infinity),
+  }
+}
+
+function scoresOf(logits: Float32Array, classes: number, label: number): CodeScores {
+  const margins: number[] = []
+  const losses: number[] = []
+  for (let c = 0; c < classes; c++) {
+    const row = logits.subarray(c * classes, (c + 1) * classes)
+    const other = row.reduce((best, value, j) => (j === c || value < best ? best : value), -Infinity)
+    const most = Math.max(other, row[c])
+    margins.push(row[c] - other)
+    losses.push(most - row[c] + Math.log(row.reduce((sum, value) => sum + Math.exp(value - most), 0)))
+  }
+  const right = margins.filter((margin, c) => c !== label && margin > 0).length
+  return { score: right / (classes - 1) + Number(margins[label] <= 0), margins, losses }
+}
+
+/** Halvings of the interval of log lambda1; its ends, as decades of the largest step. */
+const halvings = 8
+const decades = [-8, 4] as const
+
+/**
+ * Caps and sign without a number to tune, from losses and margins of the codes. For each sign the smallest lambda1 at
+ * which the destroyed class's code is wrong by `multiple` times the codes' mean margin (halving, no lambda2); then caps
+ * lambda2 of a third and a tenth of the largest step, each with the lambda1 that reaches the same margin. Of those that
+ * reach it the one with the least mean loss on the other codes is kept.
+ */
+export async function chooseOnCodes(
+  scorer: CodeScorer,
+  ratios: readonly TensorRatio[],
+  multiple: number,
+): Promise<Choice> {
+  const { margins } = scorer.before
+  const wanted = (-multiple * margins.reduce((sum, margin) => sum + Math.abs(margin), 0)) / margins.length
+  const largest = ratios.reduce((most, ratio) => Math.max(most, ratio.largest), 0)
+  if (largest === 0) throw unreachable('no gradient at the code of the class, or at none of its parameters')
+  const found: Found[] = []
+  for (const sign of [-1, 1] as const) {
+    const first = await smallest(scorer, ratios, { largest, lambda2: Infinity, sign, wanted })
+    if (first === undefined) continue
+    found.push(first)
+    const step = ratios.reduce((most, ratio) => Math.max(most, multiplierOf(ratio, first.caps) * ratio.largest), 0)
+    for (const lambda2 of [step / 3, step / 10]) {
+      const capped = await smallest(scorer, ratios, { largest, lambda2, sign, wanted })
+      if (capped !== undefined) found.push(capped)
+    }
+  }
+  if (found.length === 0) throw unreachable('no step along the ratios of either sign')
+  const best = found.reduce((a, b) => (b.retainLoss < a.retainLoss ? b : a))
+  const other = await scorer.score(ratios, best.caps, best.sign === 1 ? -1 : 1)
+  const { caps, sign, scores } = best
+  return sign === 1 ? { caps, sign, plus: scores, minus: other } : { caps, sign, plus: other, minus: scores }
+}
+
+interface Found {
+  caps: Caps
+  sign: 1 | -1
+  scores: CodeScores
+  /** Mean loss of the other classes' codes. */
+  retainLoss: number
+}
+
+async function smallest(
+  scorer: CodeScorer,
+  ratios: readonly TensorRatio[],
+  { largest, lambda2, sign, wanted }: { largest: number; lambda2: number; sign: 1 | -1; wanted: number },
+): Promise<Found | undefined> {
+  const at = async (exponent: number): Promise<Found> => {
+    // A finite cap, so that reports can hold it: above any step there is.
+    const lambda1 = 10 ** exponent / largest
+    const caps = { lambda1, lambda2: Math.min(lambda2, 10 ** decades[1]) }
+    const scores = await scorer.score(ratios, caps, sign)
+    const others = scores.losses.filter((_, c) => c !== scorer.label)
+    return { caps, sign, scores, retainLoss: others.reduce((sum, loss) => sum + loss, 0) / others.length }
+  }
+  const reaches = ({ scores }: Found) => scores.margins[scorer.label] <= wanted
+  let [low, high]: [number, number] = [...decades]
+  // Margins need not fall for ever along the steps: the first decade that reaches is the one to halve.
+  let reached: Found | undefined
+  for (let exponent = low; exponent <= high && reached === undefined; exponent++) {
+    const tried = await at(exponent)
+    if (reaches(tried)) [reached, low, high] = [tried, exponent - 1, exponent]
+  }
+  for (let i = 0; i < halvings && reached !== undefined; i++) {
+    const middle = (low + high) / 2
+    const tried = await at(middle)
+    if (reaches(tried)) [reached, high] = [tried, middle]
+    else low = middle
+  }
+  return reached
+}
+
+function unreachable(what: string): PalimpsestError {
+  return new PalimpsestError(
+    'ERR_NOT_CONVERGED',
+    `expected a step that makes the code of the class wrong, got ${what}; give lambda1 and lambda2; the model is as before`,
+  )
+}

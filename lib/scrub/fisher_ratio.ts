@@ -1,0 +1,90 @@
+// Ratios of two Fisher diagonals, tensor by tensor, with their zero and infinity rules, and the capped steps from them.
+import type { LayoutEntry } from '../native.js'
+
+/** What a parameter that neither class needs gets: 'leave' stays where it is, 'move' counts as needed by both alike. */
+export type Unused = 'leave' | 'move'
+
+export interface RatioRules {
+  /** Added to both sums (the released code's 1e-16; 0 for the exact ratio). */
+  floor: number
+  unused: Unused
+}
+
+/** eta of one tensor, where it lies in the flat vector, and its largest value. */
+export interface TensorRatio extends LayoutEntry {
+  eta: Float64Array
+  largest: number
+}
+
+/** Values after which other work may run. */
+const slice = 1 << 16
+
+const breathe = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+/**
+ * eta_i = (F_i + floor) / (R_i + floor) (Yamashita et al. 2024, eq. 6), in float64, where a ratio of squares spans what
+ * float32 needs logarithms for. 0 / 0 is 1 or, to leave such parameters, 0; x / 0, or a ratio above the largest double,
+ * is the largest finite ratio of its tensor, 1 where there is none.
+ *
+ * @param forget - F, flat as the layout says; squares of gradients, not negative
+ * @param retain - R
+ */
+export async function fisherRatios(
+  forget: Float64Array,
+  retain: Float64Array,
+  layout: readonly LayoutEntry[],
+  { floor, unused }: RatioRules,
+): Promise<TensorRatio[]> {
+  const found: TensorRatio[] = []
+  for (const entry of layout) {
+    const { offset, size } = entry
+    const eta = new Float64Array(size)
+    let largest = 0
+    let infinite = 0
+    for (let i = 0; i < size; i++) {
+      const [f, r] = [forget[offset + i], retain[offset + i]]
+      if (f === 0 && r === 0) eta[i] = unused === 'move' ? 1 : 0
+      else eta[i] = (f + floor) / (r + floor)
+      if (eta[i] === Infinity) infinite++
+      else if (eta[i] > largest) largest = eta[i]
+      if (i % slice === slice - 1) await breathe()
+    }
+    if (infinite > 0) {
+      if (largest === 0) largest = 1
+      for (let i = 0; i < size; i++) if (eta[i] === Infinity) eta[i] = largest
+    }
+    found.push({ ...entry, eta, largest })
+    await breathe()
+  }
+  return found
+}
+
+/** The caps: lambda1 on the multiplier of eta, lambda2 on the largest step of a tensor. */
+export interface Caps {
+  lambda1: number
+  lambda2: number
+}
+
+/** alpha = min(lambda1, lambda2 / max eta) of a tensor (Yamashita et al. 2024, eq. 7); 0 for one that nothing moves. */
+export function multiplierOf({ largest }: TensorRatio, { lambda1, lambda2 }: Caps): number {
+  return largest === 0 ? 0 : Math.min(lambda1, lambda2 / largest)
+}
+
+/** sign alpha_l eta_i of every parameter (eq. 5), flat, zeros in the padding. */
+export async function cappedSteps(
+  ratios: readonly TensorRatio[],
+  caps: Caps,
+  sign: 1 | -1,
+  steps: Float64Array,
+): Promise<Float64Array> {
+  steps.fill(0)
+  for (const ratio of ratios) {
+    const { eta, offset, size } = ratio
+    const alpha = sign * multiplierOf(ratio, caps)
+    for (let i = 0; i < size; i++) {
+      steps[offset + i] = alpha * eta[i]
+      if (i % slice === slice - 1) await breathe()
+    }
+  }
+  return steps
+}

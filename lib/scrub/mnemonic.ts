@@ -1,0 +1,176 @@
+// scrub() with method 'mnemonic': one class out of a network, from its codes alone (Yamashita et al. 2024).
+import { MnemonicCodes } from '../codes.js'
+import { PalimpsestError } from '../errors.js'
+import type { Model } from '../model.js'
+import type { PassOptions } from '../model/passes.js'
+import { check, integer, invalid, number, oneOf, optional, withDefault, type Check } from '../options.js'
+import { fisherRatios, type Caps, type Unused } from './fisher_ratio.js'
+import { chooseOnCodes, CodeScorer, type Choice, type CodeScores } from './code_choice.js'
+import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
+
+/** Mnemonic code: a class is destroyed from one secret code a class; no data are read. */
+export interface MnemonicOptions extends CommonScrubOptions {
+  method: 'mnemonic'
+  /** The class to destroy. One: the authors state that several at once are difficult for this method. */
+  class: number
+  /** The codes that the model learned in fit(), or the file that they were saved in. */
+  codes: MnemonicCodes
+  /** Cap on the multiplier of eta, above 0. Chosen on the codes where neither cap is given. */
+  lambda1?: number
+  /** Cap on the largest step of a tensor, above 0. */
+  lambda2?: number
+  /**
+   * Where the caps are chosen: how wrong the destroyed class's code is to become, as a multiple of the margin (logit of
+   * the own class minus the largest other one) that the codes had on average; default 2.
+   */
+  margin?: number
+  /**
+   * 'each' (default with chosen caps): every code's squared gradients are divided by their sum first, so that the code
+   * learned worst does not decide alone what is protected. 'none' (default with given caps): the paper's eq. 6.
+   */
+  balance?: 'each' | 'none'
+  /** Added to both Fishers before the ratio: default 0 with chosen caps, 1e-16 (the released code's) with given ones. */
+  floor?: number
+  /** Parameters that no code reaches (0 / 0): 'leave' (default), or 'move' as eta = 1, as released. */
+  unused?: Unused
+}
+
+export interface MnemonicReport extends CommonScrubReport {
+  method: 'mnemonic'
+  /** Which of the two candidates was kept: w + step or w - step. */
+  sign: 1 | -1
+  caps: Caps
+  /** Scores of the candidates that were compared in the end, and of the model before, on the codes. */
+  scores: { before: CodeScores; plus: CodeScores; minus: CodeScores }
+  /** Candidates whose codes were looked at. */
+  candidates: number
+  /** For each tensor the largest eta and the largest step. */
+  tensors: { name: string; largestRatio: number; largestStep: number }[]
+}
+
+const oneClass: Check<number> = {
+  expected: 'one class',
+  read(value, name) {
+    if (!Array.isArray(value)) return integer().read(value, name)
+    const why = 'Yamashita et al. 2024 state that forgetting several classes at once is difficult for this method'
+    throw invalid(name, `one class (${why})`, value)
+  },
+}
+
+const table = {
+  class: oneClass,
+  codes: check(
+    'MnemonicCodes (MnemonicCodes.load() reads them)',
+    (v): v is MnemonicCodes => v instanceof MnemonicCodes,
+  ),
+  lambda1: optional(number({ above: 0 })),
+  lambda2: optional(number({ above: 0 })),
+  margin: optional(number({ above: 0 })),
+  balance: optional(oneOf('each', 'none')),
+  floor: optional(number({ min: 0 })),
+  unused: withDefault(oneOf('leave', 'move'), 'leave'),
+}
+
+export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof CommonScrubReport>> = {
+  table,
+  check(model, options) {
+    const { class: label, codes, lambda1, lambda2, margin } = options
+    integer({ min: 0, max: model.classes - 1 }).read(label, 'class')
+    if ((lambda1 === undefined) !== (lambda2 === undefined)) {
+      throw invalid(
+        lambda1 === undefined ? 'lambda1' : 'lambda2',
+        'both caps, or neither to have them chosen',
+        undefined,
+      )
+    }
+    if (lambda1 !== undefined && margin !== undefined) throw invalid('margin', 'nothing beside given caps', margin)
+    codes.checkFor(model)
+    const learned = model.history.flatMap((entry) => (entry.verb === 'fit' ? [entry.codes] : []))
+    if (learned.length > 0 && !learned.includes(codes.digest)) {
+      throw invalid('codes', 'the codes that this model learned', 'codes of another model')
+    }
+  },
+  async run({ work, passes }, options) {
+    const { class: label, codes, unused } = options
+    const chosen = options.lambda1 === undefined
+    const { balance = chosen ? 'each' : 'none', floor = chosen ? 0 : 1e-16, margin = 2 } = options
+    const scorer = await CodeScorer.of(work, codes, label, passes)
+    try {
+      checkLearned(scorer.before, label)
+      const fishers = await codeFishers(work, codes, label, balance, passes)
+      const layout = work.engine.network.layout
+      const ratios = await fisherRatios(fishers.forget, fishers.retain, layout, { floor, unused })
+      const { lambda1, lambda2 } = options
+      const choice: Choice =
+        lambda1 !== undefined && lambda2 !== undefined
+          ? await scorer.compare(ratios, { lambda1, lambda2 })
+          : await chooseOnCodes(scorer, ratios, margin)
+      await scorer.apply(ratios, choice.caps, choice.sign)
+      const { caps, sign, plus, minus } = choice
+      return {
+        sampleVisits: codes.classes * (scorer.candidates + 2),
+        chosen: { ...caps, balance, floor, ...(chosen && { margin }) },
+        details: {
+          sign,
+          caps,
+          scores: { before: scorer.before, plus, minus },
+          candidates: scorer.candidates,
+          tensors: scorer.stepsOf(ratios, caps),
+        },
+      }
+    } finally {
+      scorer.dispose()
+    }
+  },
+}
+
+/** A model that never saw these codes answers them by chance: nothing can be read off its gradients there. */
+function checkLearned({ margins }: CodeScores, label: number): void {
+  const right = margins.filter((margin) => margin > 0).length
+  const knows = margins[label] > 0
+  if (knows && 2 * right > margins.length) return
+  throw new PalimpsestError(
+    'ERR_NOT_FITTED',
+    `expected a model that learned these codes (fit() with 'mnemonic', or a short fine-tune with it), got one that ` +
+      `answers ${right} of ${margins.length} codes${knows ? '' : `, and not that of class ${label}`}`,
+  )
+}
+
+/**
+ * f_{C_F} and f_{C_R}: mean squares of the loss's gradients at the codes, one code a class, in float64, with running
+ * statistics (Yamashita et al. 2024, above eq. 6). With 'each' every code's squares are divided by their sum.
+ */
+async function codeFishers(
+  work: Model,
+  codes: MnemonicCodes,
+  label: number,
+  balance: 'each' | 'none',
+  passes: PassOptions,
+): Promise<{ forget: Float64Array; retain: Float64Array }> {
+  const rest = Array.from({ length: codes.classes }, (_, c) => c).filter((c) => c !== label)
+  const squares = async (classes: number[]): Promise<Float64Array> => {
+    const signal = passes.signal && { signal: passes.signal }
+    const diagonal = await work.fisherDiagonal(codes.batch(classes), { precision: 'float64', ...signal })
+    const flat = (await diagonal.native.read()) as Float64Array
+    diagonal.dispose()
+    return flat
+  }
+  if (balance === 'none') return { forget: await squares([label]), retain: await squares(rest) }
+  const forget = shares(await squares([label]))
+  const retain = new Float64Array(forget.length)
+  let done = 0
+  for (const c of rest) {
+    const part = shares(await squares([c]))
+    for (let i = 0; i < part.length; i++) retain[i] += part[i] / rest.length
+    passes.onProgress?.({ phase: 'fisherDiagonal', done: ++done, total: rest.length })
+  }
+  return { forget, retain }
+}
+
+/** The squares divided by their sum; where a code's loss has no gradient at all, zeros. */
+function shares(squares: Float64Array): Float64Array {
+  let total = 0
+  for (const value of squares) total += value
+  if (total > 0) for (let i = 0; i < squares.length; i++) squares[i] /= total
+  return squares
+}
