@@ -5,6 +5,7 @@
 #include "cuda/add_parts.h"
 #include "cuda/cublas.h"
 #include "cuda/panel.h"
+#include "cuda/products.h"
 #include "cuda/tiling.h"
 
 namespace palimpsest::cuda {
@@ -111,18 +112,18 @@ void own_gemm(Device& device, const GemmShape& s, const T* a, const T* b, T* c) 
   });
 }
 
-template <class T>
-void typed_gemm(Device& device, const GemmShape& s, const T* a, const T* b, T* c) {
-  if (s.batch == 0 || s.m == 0 || s.n == 0) return;
-  if (s.k > 0 && cublas_gemm(device, s, a, b, c)) return;
-  own_gemm<false>(device, s, a, b, c);
-}
-
 }  // namespace
 
 void gemm(Device& device, const GemmShape& s, const Tensor& a, const Tensor& b, const Tensor& c) {
-  if (c.dtype == DType::f32) typed_gemm(device, s, a.as<const float>(), b.as<const float>(), c.as<float>());
-  else typed_gemm(device, s, a.as<const double>(), b.as<const double>(), c.as<double>());
+  if (c.dtype == DType::f32) multiply(device, s, a.as<const float>(), b.as<const float>(), c.as<float>());
+  else multiply(device, s, a.as<const double>(), b.as<const double>(), c.as<double>());
+}
+
+template <class T>
+void multiply(Device& device, const GemmShape& s, const T* a, const T* b, T* c) {
+  if (s.batch == 0 || s.m == 0 || s.n == 0) return;
+  if (s.k > 0 && cublas_gemm(device, s, a, b, c)) return;
+  own_gemm<false>(device, s, a, b, c);
 }
 
 template <class T>
@@ -130,6 +131,9 @@ void multiply_squares(Device& device, const GemmShape& s, const T* a, const T* b
   if (s.m == 0 || s.n == 0) return;
   own_gemm<true>(device, s, a, b, c);
 }
+
+template void multiply<float>(Device&, const GemmShape&, const float*, const float*, float*);
+template void multiply<double>(Device&, const GemmShape&, const double*, const double*, double*);
 template void multiply_squares<float>(Device&, const GemmShape&, const float*, const float*, float*);
 template void multiply_squares<double>(Device&, const GemmShape&, const double*, const double*, double*);
 

@@ -117,7 +117,6 @@ struct MatrixSource {
   static constexpr bool along_k = AlongK;
   static constexpr int count = Pack<T>::count;
   struct Place {
-    const T* at;
     int outer;
   };
 
@@ -127,12 +126,9 @@ struct MatrixSource {
   bool aligned;  // data and row are whole packs
 
   __device__ __forceinline__ int begin(int step, int k) const { return step * k; }
-  __device__ __forceinline__ Place place(int outer) const {
-    if constexpr (along_k) return {data + (outer < outers ? outer : 0) * row, outer};
-    else return {data + (outer < outers ? outer : 0), outer};
-  }
+  __device__ __forceinline__ Place place(int outer) const { return {outer}; }
   __device__ __forceinline__ void load(const Place& place, int k, T (&values)[count]) const {
-    const T* from = along_k ? place.at + k : place.at + k * row;
+    const T* from = along_k ? data + place.outer * row + k : data + k * row + place.outer;
     // How many of the values exist.
     const int left = along_k ? (place.outer < outers ? depth - k : 0) : (k < depth ? outers - place.outer : 0);
     if (aligned && left >= count) {

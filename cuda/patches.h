@@ -17,8 +17,7 @@ struct PatchRows {
   static constexpr bool along_k = true;
   static constexpr int count = Pack<T>::count;
   struct Place {
-    const T* image;
-    int h, w;
+    int n, h, w;
   };
 
   const TapConv& conv;
@@ -27,18 +26,19 @@ struct PatchRows {
 
   __device__ __forceinline__ int begin(int step, int k) const { return step * k; }
   __device__ __forceinline__ Place place(int position) const {
-    if (position >= conv.positions()) return {data, -(1 << 30), 0};
+    if (position >= conv.positions()) return {0, -(1 << 30), 0};
     const GridPlace at = grid_place(conv, position);
-    return {data + at.n * conv.x_image(), at.i * conv.step_h + conv.first_h, at.j * conv.step_w + conv.first_w};
+    return {at.n, at.i * conv.step_h + conv.first_h, at.j * conv.step_w + conv.first_w};
   }
   __device__ __forceinline__ void load(const Place& place, int k, T (&values)[count]) const {
     const int depth = conv.depth();
+    const T* image = data + place.n * conv.x_image();
     if (aligned) {
       const TapPlace tap = tap_place(conv, k);
       const int h = place.h + tap.h, w = place.w + tap.w;
       Pack<T> pack{};
       if (k < depth && is_inside(conv, h, w)) {
-        pack = *reinterpret_cast<const Pack<T>*>(place.image + (h * conv.w + w) * conv.x_channels + tap.channel);
+        pack = *reinterpret_cast<const Pack<T>*>(image + (h * conv.w + w) * conv.x_channels + tap.channel);
       }
 #pragma unroll
       for (int e = 0; e < count; ++e) values[e] = pack.values[e];
@@ -48,7 +48,7 @@ struct PatchRows {
         const TapPlace tap = tap_place(conv, k + e);
         const int h = place.h + tap.h, w = place.w + tap.w;
         const bool exists = k + e < depth && is_inside(conv, h, w);
-        values[e] = exists ? place.image[(h * conv.w + w) * conv.x_channels + tap.channel] : T(0);
+        values[e] = exists ? image[(h * conv.w + w) * conv.x_channels + tap.channel] : T(0);
       }
     }
   }

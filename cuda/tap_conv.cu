@@ -16,6 +16,19 @@ int size32(int64_t value) {
                                           " on a CUDA device, got " + std::to_string(value));
 }
 
+// Kernels count positions of the batch and elements of an image in 32 bits.
+void check_counts(const ConvShape& s) {
+  constexpr int64_t most = (int64_t{1} << 31) - 4096;
+  const int64_t image = std::max(s.h * s.w * s.c, s.oh * s.ow * s.o),
+                positions = s.n * std::max(s.h * s.w, s.oh * s.ow);
+  if (image <= most && positions <= most) return;
+  throw Error(ErrorCode::unsupported, "expected at most " + std::to_string(most) +
+                                          " elements of an image and positions of a batch in a convolution on a CUDA "
+                                          "device, got " +
+                                          std::to_string(image) + " and " + std::to_string(positions) +
+                                          "; a smaller batch helps");
+}
+
 // One axis of the input gradient's phase: taps k in ascending order of where they read, k = first + a apart.
 struct Axis {
   int64_t count = 0, first = 0, apart = 0;  // kernel positions
@@ -45,6 +58,7 @@ void set_divisors(TapConv& conv) {
 }  // namespace
 
 TapConv forward_taps(const ConvShape& s) {
+  check_counts(s);
   TapConv conv{};
   conv.n = size32(s.n), conv.h = size32(s.h), conv.w = size32(s.w), conv.x_channels = size32(s.c);
   conv.grid_h = size32(s.oh), conv.grid_w = size32(s.ow);
@@ -63,6 +77,7 @@ TapConv forward_taps(const ConvShape& s) {
 }
 
 std::vector<TapConv> input_gradient_phases(const ConvShape& s) {
+  check_counts(s);
   std::vector<TapConv> phases;
   int64_t packed = 0;
   for (int64_t ph = 0; ph < s.stride_h && ph < s.h; ++ph) {
@@ -90,14 +105,6 @@ std::vector<TapConv> input_gradient_phases(const ConvShape& s) {
     }
   }
   return phases;
-}
-
-int64_t images_at_once(const ConvShape& s) {
-  constexpr int64_t most = (int64_t{1} << 31) - 4096;
-  const int64_t image = std::max<int64_t>({1, s.h * s.w * s.c, s.oh * s.ow * s.o});
-  if (image <= most) return most / image;
-  throw Error(ErrorCode::unsupported, "expected images of at most " + std::to_string(most) +
-                                          " elements in a convolution on a CUDA device, got " + std::to_string(image));
 }
 
 }  // namespace palimpsest::cuda

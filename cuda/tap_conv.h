@@ -51,8 +51,8 @@ TapConv forward_taps(const ConvShape& shape);
 // One for every phase (h mod stride_h, w mod stride_w) of x.
 std::vector<TapConv> input_gradient_phases(const ConvShape& shape);
 
-// Images of a batch that one kernel can count the elements of; the batch is worked on so many at a time.
-int64_t images_at_once(const ConvShape& shape);
+constexpr int most_phases = 16;  // that one kernel takes
+constexpr int64_t most_groups = 65535;
 
 inline bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c && s.groups == s.o; }
 

@@ -11,14 +11,15 @@ namespace palimpsest::cuda {
 // N values that move in one access.
 template <class T, int N = 16 / sizeof(T)>
 struct alignas(N * sizeof(T)) Pack {
+  static constexpr int count = N;
   T values[N];
 };
 
 // float32 on the ordinary units: lanes 4 x 8, each with GroupsM x GroupsN blocks of 4 x 4 sums.
-template <int WarpsM, int WarpsN, int GroupsM, int GroupsN, int Blocks>
+template <int WarpsM, int WarpsN, int GroupsM, int GroupsN, int Depth, int Blocks>
 struct FloatTile {
   using Value = float;
-  static constexpr int m = WarpsM * GroupsM * 16, n = WarpsN * GroupsN * 32, k = 16;
+  static constexpr int m = WarpsM * GroupsM * 16, n = WarpsN * GroupsN * 32, k = Depth;
   static constexpr int row_m = m + 4, row_n = n + 4;
   static constexpr int threads = 32 * WarpsM * WarpsN, blocks = Blocks;  // blocks that a multiprocessor should hold
   static constexpr int run = 4, sums = GroupsM * GroupsN * 16;

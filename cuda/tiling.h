@@ -12,10 +12,10 @@ namespace palimpsest::cuda {
 
 // The tiles of each kind of arithmetic; those of squares hold every sum twice.
 struct FloatTiles {
-  using Large = FloatTile<4, 2, 2, 2, 2>;         // 128 x 128
-  using Small = FloatTile<2, 2, 2, 1, 4>;         // 64 x 64
-  using LargeSquares = FloatTile<4, 2, 2, 1, 2>;  // 128 x 64
-  using SmallSquares = FloatTile<2, 2, 2, 1, 4>;
+  using Large = FloatTile<4, 2, 2, 2, 8, 2>;          // 128 x 128
+  using Small = FloatTile<2, 2, 2, 1, 16, 4>;         // 64 x 64
+  using LargeSquares = FloatTile<4, 2, 2, 1, 16, 2>;  // 128 x 64
+  using SmallSquares = FloatTile<2, 2, 2, 1, 16, 4>;
 };
 struct Tf32Tiles {
   using Large = Tf32Tile<4, 2, 8, 2>;         // 128 x 128
