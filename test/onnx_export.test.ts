@@ -1,6 +1,7 @@
 // Export with new weights: types, places and unknown fields of the file stay.
 import { toBinary } from '@bufbuild/protobuf'
 import { describe, expect, it } from 'vitest'
+import { Dataset, fit, Model } from '../lib/index.js'
 import type { TensorMap } from '../lib/network.js'
 import { exportOnnx, importOnnx } from '../lib/onnx/index.js'
 import { ModelProtoSchema, TensorProto_DataType as DataType, type TensorProto } from '../lib/onnx/onnx_pb.js'
@@ -124,6 +125,36 @@ describe('the rest of the file', () => {
     )
     expect(names[0]).toEqual(['m', [9, 8, 7]])
     expect(toBinary(ModelProtoSchema, model.source)).toEqual(strange)
+  })
+
+  it('that has equal tensors once gets running statistics for each normalisation, and has them once while they are equal', async () => {
+    const zeros = [0, 0, 0]
+    const ones = [1, 1, 1]
+    const bytes = onnxModel({
+      nodes: [
+        node('MatMul', ['x', 'w'], ['h']),
+        node('BatchNormalization', ['h', 's', 'zero', 'zero', 'one'], ['a']),
+        node('MatMul', ['a', 'u'], ['b']),
+        node('BatchNormalization', ['b', 't', 'c', 'zero', 'one'], ['y']),
+      ],
+      initializers: [floats('w', [4, 3], values), floats('u', [3, 3], normals(9, 5)), floats('s', [3], [1, 2, 3]), floats('t', [3], [2, 1, 2]), floats('c', [3], normals(3, 6)), floats('zero', [3], zeros), floats('one', [3], ones), floats('one.2', [3], ones)],
+    }) // prettier-ignore
+    const model = await Model.load(bytes)
+    expect(Buffer.compare(await model.exportOnnx(), bytes)).toBe(0)
+    expect(model.parameters.map(({ name }) => name)).toContain('zero')
+    expect([...(await model.statistics()).keys()].sort()).toEqual(['one', 'one.3', 'zero.2', 'zero.3'])
+
+    const inputs = normals(64 * 4, 7).map((v) => 3 * v + 1)
+    const data = Dataset.fromArrays({ inputs, labels: Array.from({ length: 64 }, (_, i) => i % 3), shape: [4] })
+    await fit(model, data, { epochs: 3, batchSize: 16, batchNorm: 'training' })
+    const distinct = new Set([...(await model.statistics()).values()].map((tensor) => tensor.data.join()))
+    expect(distinct.size).toBe(4)
+    expect((await model.weights()).get('zero')).not.toEqual(Float32Array.from(zeros))
+    const exported = await model.exportOnnx()
+    const wanted = await model.evaluate({ inputs })
+    const { data: got } = await runOnnx(exported, inputs, [4])
+    wanted.forEach((logit, i) => expect(Math.abs(logit - got[i])).toBeLessThan(1e-4))
+    expect(await (await Model.load(exported)).evaluate({ inputs })).toEqual(wanted)
   })
 
   it('is not written with weights that it does not have', async () => {

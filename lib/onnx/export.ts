@@ -3,6 +3,7 @@ import { PalimpsestError } from '../errors.js'
 import type { TensorMap } from '../network.js'
 import type { OnnxModel } from './import.js'
 import type { AttributeProto, ModelProto, NodeProto, TensorProto } from './onnx_pb.js'
+import { mergeStatistics } from './statistics.js'
 import { encodeFloats, isFloat, shallow, tensorShape } from './tensors.js'
 import { writeModel } from './wire.js'
 
@@ -13,7 +14,10 @@ import { writeModel } from './wire.js'
  * @param weights by name, parameters and running statistics (any float initializer or Constant of the file)
  * @throws ERR_INVALID_ARGUMENT for a name or shape that the file does not have, or a value that its type cannot hold
  */
-export function exportOnnx(model: Pick<OnnxModel, 'source'>, weights: TensorMap): Uint8Array {
+export function exportOnnx(
+  model: Pick<OnnxModel, 'source'> & Partial<Pick<OnnxModel, 'separated'>>,
+  weights: TensorMap,
+): Uint8Array {
   const left = new Map(weights)
   const graph = shallow(model.source.graph!)
   graph.initializer = graph.initializer.map((tensor) => replaced(tensor, tensor.name, left))
@@ -27,7 +31,7 @@ export function exportOnnx(model: Pick<OnnxModel, 'source'>, weights: TensorMap)
   }
   const copy: ModelProto = shallow(model.source)
   copy.graph = graph
-  return writeModel(copy)
+  return writeModel(mergeStatistics(copy, model.separated ?? new Map()))
 }
 
 /** The tensor with the data of `name`, which is taken from `left`. */

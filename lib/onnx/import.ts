@@ -17,6 +17,7 @@ import { TensorProto_DataType as DataType } from './onnx_pb.js'
 import { classify, type LeftOut, type ParameterChoice } from './parameters.js'
 import { NodeScope, type Lowering } from './scope.js'
 import { constantNode, floatSources, type Source } from './sources.js'
+import { separateStatistics, type Separated } from './statistics.js'
 import { decodeTensor, isFloat, typeName, type Known } from './tensors.js'
 import { readModel } from './wire.js'
 
@@ -42,6 +43,8 @@ export interface OnnxModel {
   endsIn: 'Softmax' | 'LogSoftmax' | null
   /** The parsed file, external data inside: what an export with new weights starts from. */
   source: ModelProto
+  /** Running statistics that the file has under one name, and the source under one each. */
+  separated: Separated
   inputName: string
   outputName: string
   opset: number
@@ -65,7 +68,8 @@ export async function importOnnx(model: string | URL | Uint8Array, options: Impo
   const bytes = file === undefined ? copyOf(model as Uint8Array, files) : await readModelFile(file, files)
   const folder = file === undefined ? undefined : path.dirname(file)
   const whole = await embedExternalData(readModel(bytes, maxBytes), folder, files)
-  return lowerModel(whole, options, new Budget(maxBytes))
+  const { model: source, separated } = separateStatistics(whole)
+  return { ...lowerModel(source, options, new Budget(maxBytes)), separated }
 }
 
 /** The path that a model is given by; undefined for bytes. */
@@ -88,7 +92,7 @@ function copyOf(model: Uint8Array, budget: Budget): Uint8Array {
   }
 }
 
-function lowerModel(source: ModelProto, options: ImportOptions, budget: Budget): OnnxModel {
+function lowerModel(source: ModelProto, options: ImportOptions, budget: Budget): Omit<OnnxModel, 'separated'> {
   const opset = readOpset(source)
   const nodes = flattenNodes(source)
   const input = readInput(source.graph!, options.inputShape)
