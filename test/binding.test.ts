@@ -24,7 +24,7 @@ describe('devices', () => {
   })
 
   it('refuses others with the cure', () => {
-    expect(() => new Network(linear, 'abacus')).toThrow(rejected('ERR_DEVICE', /expected the device cpu.*'abacus'/))
+    expect(() => new Network(linear, 'abacus')).toThrow(rejected('ERR_DEVICE', /expected the device 'cpu'.*'abacus'/))
   })
 })
 
