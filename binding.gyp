@@ -4,7 +4,7 @@
     'target_name': 'palimpsest',
     'sources': ['<!@(node scripts/gyp_sources.mjs)'],
     'include_dirs': ['native', '.', '<!(node -p "require(\'node-addon-api\').include_dir")'],
-    'defines': ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', 'NDEBUG'],
+    'defines': ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS', 'NDEBUG'],
     'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],
     'cflags_cc': ['-std=c++20', '-O3', '-Wall', '-Wextra', '-Wno-missing-field-initializers', '-ffp-contract=off',
                   '-fopenmp', '-fvisibility=hidden', '-fvisibility-inlines-hidden'],

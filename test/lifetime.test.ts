@@ -70,6 +70,10 @@ describe('a worker', () => {
     await expectEnding('terminate', 0, ['worker ended 1', 'sum true'])
   })
 
+  it('may be terminated in the middle of a call', async () => {
+    await expectEnding('terminateCalls', 0, [...Array<string>(8).fill('worker ended 1'), 'sum true'])
+  })
+
   it('may leave in the middle of a step', async () => {
     await expectEnding('workerExits', 0, ['worker ended 3', 'sum true'])
   })

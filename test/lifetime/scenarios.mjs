@@ -146,6 +146,11 @@ const scenarios = {
     await endWorker('steps', (thread) => thread.terminate())
     say('sum', (await small(load())) === expectedSum)
   },
+  /** A worker that calls the addon without pause is in the middle of a call when it is terminated. */
+  async terminateCalls() {
+    for (let i = 0; i < 8; i++) await endWorker('calls', (thread) => sleep(3 * i).then(() => thread.terminate()))
+    say('sum', (await small(load())) === expectedSum)
+  },
   async workerExits() {
     await endWorker('steps', (thread) => thread.postMessage('exit'))
     say('sum', (await small(load())) === expectedSum)
@@ -215,6 +220,20 @@ const inWorker = {
     await midStep(load())
     parentPort.postMessage('mid-step')
     await sleep(600_000)
+  },
+  async calls() {
+    const addon = load()
+    const { network } = chain(addon, 8, 8, 0.25)
+    parentPort.postMessage('mid-step')
+    for (;;) {
+      for (let i = 0; i < 50; i++) {
+        const vector = new addon.Vector(network, 'float32')
+        vector.scale(2).catch(() => {})
+        vector.layout.map(({ name }) => vector.get(name))
+        vector.dispose()
+      }
+      await sleep(0)
+    }
   },
   async small() {
     parentPort.postMessage(`sum ${await small(load())}`)
