@@ -5,7 +5,8 @@ import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
 import { check, integer, invalid, is, oneOf, optional, readOptions, withDefault } from './options.js'
-import { RandomStream, streams } from './philox.js'
+import { streams } from './philox.js'
+import { normalOf, randomWords, uniformOf } from './random_words.js'
 import { readSafetensors, writeSafetensors } from './safetensors.js'
 
 export type CodeDistribution = 'normal' | 'uniform' | 'pattern'
@@ -64,7 +65,7 @@ export class MnemonicCodes {
     if (distribution === 'pattern' && shape.length !== 3) {
       throw invalid('distribution', `another one than 'pattern' for inputs that are not [C, H, W]`, distribution)
     }
-    const values = draw(distribution, classes, shape, words(seed))
+    const values = draw(distribution, classes, shape, randomWords(seed, streams.codes))
     if (normalize !== undefined) normalizeCodes(values, shape, normalize)
     const salt = seed === undefined ? randomBytes(16).toString('hex') : `seed ${seed}`
     return new MnemonicCodes({ shape, classes, distribution, values, salt, architecture: architectureOf(model) })
@@ -168,23 +169,6 @@ function architectureOf(model: Model): string {
   return createHash('sha256').update(text).digest('hex')
 }
 
-/** 32-bit words: of a seed, or of the operating system. */
-function words(seed: number | undefined): () => number {
-  if (seed !== undefined) {
-    const stream = new RandomStream(seed, streams.codes)
-    return () => stream.next()
-  }
-  let block = new Uint32Array(0)
-  let position = 0
-  return () => {
-    if (position === block.length) {
-      block = new Uint32Array(Uint8Array.from(randomBytes(4096)).buffer)
-      position = 0
-    }
-    return block[position++]
-  }
-}
-
 function draw(
   distribution: CodeDistribution,
   classes: number,
@@ -192,9 +176,8 @@ function draw(
   word: () => number,
 ): Float32Array {
   const width = shape.reduce((a, b) => a * b, 1)
-  const uniform = () => (word() + 0.5) / 2 ** 32
-  // Box and Muller 1958.
-  const normal = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform())
+  const uniform = () => uniformOf(word)
+  const normal = () => normalOf(word)
   if (distribution !== 'pattern') {
     return Float32Array.from({ length: classes * width }, distribution === 'normal' ? normal : uniform)
   }

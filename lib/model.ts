@@ -200,8 +200,8 @@ export class Model {
   }
 
   /**
-   * Takes over the network, weights and history of another model, whatever its architecture, in one step; that one is
-   * disposed. The caller has checked that its weights are finite. @internal
+   * Takes over the network and weights of another model, whatever its architecture, in one step; that one is disposed.
+   * The caller has checked that its weights are finite. @internal
    */
   adopt(other: Model, entry: HistoryEntry): void {
     this.#check()
@@ -211,7 +211,7 @@ export class Model {
     this.#description = other.#description
     this.#weights = other.#weights
     this.#origin = other.#origin
-    this.#history = [...other.#history, entry]
+    this.#history = [...this.#history, entry]
     this.#wide = undefined
     this.#version++
     other.#disposed = true

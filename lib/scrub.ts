@@ -7,15 +7,28 @@ import { Model } from './model.js'
 import { checkSignal, type PassOptions, type Progress } from './model/passes.js'
 import { memory, native } from './native.js'
 import { abortSignal, callback, describe, invalid, is, optional, readOptions, type OptionsOf } from './options.js'
+import { dampening, type DampeningOptions, type DampeningReport } from './scrub/dampening.js'
 import { fineTune, type FineTuneOptions, type FineTuneReport } from './scrub/fine_tune.js'
+import { fisherNoise, type FisherNoiseOptions, type FisherNoiseReport } from './scrub/fisher_noise.js'
+import { gradientAscent, type GradientAscentOptions, type GradientAscentReport } from './scrub/gradient_ascent.js'
 import type { CommonScrubReport, ScrubMethod, ScrubOutcome } from './scrub/method.js'
 import { mnemonic, type MnemonicOptions, type MnemonicReport } from './scrub/mnemonic.js'
+import { retrain, type RetrainOptions, type RetrainReport } from './scrub/retrain.js'
 
-export type ScrubOptions = FineTuneOptions | MnemonicOptions
-export type ScrubReport = FineTuneReport | MnemonicReport
+export type ScrubOptions =
+  FineTuneOptions | MnemonicOptions | DampeningOptions | FisherNoiseOptions | GradientAscentOptions | RetrainOptions
+export type ScrubReport =
+  FineTuneReport | MnemonicReport | DampeningReport | FisherNoiseReport | GradientAscentReport | RetrainReport
 
 /** A method a line: its name, and the file that holds options, loop and report. */
-const methods: Readonly<Record<string, ScrubMethod>> = { mnemonic, fineTune }
+const methods: Readonly<Record<string, ScrubMethod>> = {
+  mnemonic,
+  fineTune,
+  dampening,
+  fisherNoise,
+  gradientAscent,
+  retrain,
+}
 
 const common = { signal: optional(abortSignal), onProgress: optional(callback<(progress: Progress) => void>()) }
 
@@ -31,6 +44,10 @@ const common = { signal: optional(abortSignal), onProgress: optional(callback<(p
  */
 export function scrub(model: Model, options: FineTuneOptions): Promise<FineTuneReport>
 export function scrub(model: Model, options: MnemonicOptions): Promise<MnemonicReport>
+export function scrub(model: Model, options: DampeningOptions): Promise<DampeningReport>
+export function scrub(model: Model, options: FisherNoiseOptions): Promise<FisherNoiseReport>
+export function scrub(model: Model, options: GradientAscentOptions): Promise<GradientAscentReport>
+export function scrub(model: Model, options: RetrainOptions): Promise<RetrainReport>
 export function scrub(model: Model, options: ScrubOptions): Promise<ScrubReport>
 export async function scrub(model: Model, given: ScrubOptions): Promise<ScrubReport> {
   if (!(model instanceof Model)) throw invalid('model', 'a Model', model)

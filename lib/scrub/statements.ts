@@ -10,4 +10,20 @@ export const statements: Readonly<Record<string, ScrubStatement>> = {
     known: 'the weights went on learning from the retained rows alone',
     why: 'they started from weights that had learned the forgotten rows, and nothing bounds what of that is left',
   },
+  fisherNoise: {
+    known: 'noise was added, the more the less the retained rows need a weight',
+    why: 'its scale is chosen by hand, and the mean below the noise is that of the weights that learned the forgotten rows',
+  },
+  dampening: {
+    known: 'weights that matter to the forgotten rows out of proportion were shrunk',
+    why: 'the choice is a heuristic on a diagonal; nothing bounds what the other weights hold',
+  },
+  gradientAscent: {
+    known: 'the loss of the forgotten rows was driven up to that of chance',
+    why: 'a loss above that of a retrained model tells of the rows as well as one below; nothing bounds the distance',
+  },
+  retrain: {
+    known: 'the weights were fitted anew to the retained rows',
+    why: 'whether initial weights, options and the choice to retrain owe nothing to the forgotten rows cannot be checked here',
+  },
 }
