@@ -70,6 +70,15 @@ class Memory {
   Tensor tensor_;
 };
 
+// Row n of labels [N, K], which hold anything.
+void one_hot(const Tensor& labels, int64_t n, int64_t label) {
+  for (int64_t k = 0; k < labels.dims[1]; ++k) {
+    const int64_t at = n * labels.dims[1] + k;
+    if (labels.dtype == DType::f32) labels.as<float>()[at] = k == label ? 1.0f : 0.0f;
+    if (labels.dtype == DType::f64) labels.as<double>()[at] = k == label ? 1.0 : 0.0;
+  }
+}
+
 struct Way {
   const char* name;
   DType dtype;
@@ -193,6 +202,9 @@ void bench_passes(Backend& backend) {
     measure("reduce_sum to channels " + name, bytes, "GB/s", [&] { backend.reduce_sum(y, sums, 1); });
     measure("batch_norm_statistics " + name, 2 * bytes, "GB/s",
             [&] { backend.batch_norm_statistics(y, 1e-5, mean, rstd); });
+    const Memory labels(way.dtype, {32, 10}), by_class(way.dtype, {3, 10, 64});
+    for (int64_t n = 0; n < 32; ++n) one_hot(labels, n, n % 10);
+    measure("channel_statistics " + name, bytes, "GB/s", [&] { backend.channel_statistics(y, labels, by_class); });
     measure("dot " + name, 2 * bytes, "GB/s", [&] { backend.dot(y, z); });
     measure("axpy " + name, 3 * bytes, "GB/s", [&] { backend.axpy(1e-9, y, z); });
     const Memory logits(way.dtype, {4096, 1000}), soft(way.dtype, {4096, 1000});

@@ -3,6 +3,7 @@
 
 #include "backend/checks.h"
 #include "cuda/along_axis.h"
+#include "cuda/channel_statistics.h"
 #include "cuda/conv.h"
 #include "cuda/elementwise.h"
 #include "cuda/gather_rows.h"
@@ -139,6 +140,12 @@ void CudaBackend::average_pool_gradient(const ConvShape& s, bool count_pads, con
 
 void CudaBackend::batch_norm_statistics(const Tensor& x, double epsilon, const Tensor& mean, const Tensor& rstd) {
   cuda::batch_norm_statistics(device_, x, epsilon, mean, rstd);
+}
+
+void CudaBackend::channel_statistics(const Tensor& x, const Tensor& labels, const Tensor& sums) {
+  check_channel_statistics(x, labels, sums);
+  expect_float("channel_statistics", x);
+  cuda::channel_statistics(device_, x, labels, sums);
 }
 
 double CudaBackend::dot(const Tensor& x, const Tensor& y) { return cuda::dot(device_, x, y); }

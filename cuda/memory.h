@@ -26,6 +26,7 @@ enum class Slot {
   indices,
   gathered_rows,
   batch_norm,
+  channel_means,
   count_,
 };
 

@@ -119,6 +119,13 @@ class Backend {
   // mean [C], rstd [C] of the batch (biased variance + epsilon); y = (x - mean) rstd.
   virtual void batch_norm_statistics(const Tensor& x, double epsilon, const Tensor& mean, const Tensor& rstd) = 0;
 
+  // Channel statistics by class (Wang 2022): for each class k the sum over the rows n with labels[n, k] != 0 of the
+  // mean over h, w of max(x[n, c, h, w], 0). x dense channels-last, labels [N, K] dense of x's type. The means are
+  // summed in float64 pairs; sums [3, K, C] of x's type, whose three parts add up to the sum. In float32 a mean is
+  // rounded to float32 and to a multiple of 2^-56, which makes every sum below 2^16 exact: the order of the rows
+  // changes nothing.
+  virtual void channel_statistics(const Tensor& x, const Tensor& labels, const Tensor& sums) = 0;
+
   // Parameter-space vectors: dense f32 or f64; sums accumulate in float64 in a fixed order.
   virtual double dot(const Tensor& x, const Tensor& y) = 0;               // f32 and f64 may mix
   virtual void axpy(double alpha, const Tensor& x, const Tensor& y) = 0;  // y += alpha x, types may mix

@@ -1,4 +1,4 @@
-// Refusals of products, convolutions and pooling.
+// Refusals of products, convolutions, pooling and channel statistics.
 #include "backend/checks.h"
 
 namespace palimpsest::checks {
@@ -45,6 +45,18 @@ void check_pool(const ConvShape& s, const Tensor& x, const Tensor& y) {
 void check_pool_index(const ConvShape& s, const Tensor& index) {
   expect_type("the positions of pooling", DType::i32, index);
   expect_count("positions", s.n * s.oh * s.ow * s.c, index);
+}
+
+void check_channel_statistics(const Tensor& x, const Tensor& labels, const Tensor& sums) {
+  expect_same_type("channel_statistics", x, labels, sums);
+  if (x.dims.size() != 4 || labels.dims.size() != 2 || labels.dims[0] != x.dims[0]) {
+    throw Error(ErrorCode::shape, "expected x [N, C, H, W] and labels [N, K] for channel_statistics, got " +
+                                      to_string(x.dims) + " and " + to_string(labels.dims));
+  }
+  expect_dims("the sums of channel_statistics", {3, labels.dims[1], x.dims[1]}, sums);
+  if (x.dims[2] * x.dims[3] == 0) {
+    throw Error(ErrorCode::shape, "expected one position or more for channel_statistics, got " + to_string(x.dims));
+  }
 }
 
 }  // namespace palimpsest::checks

@@ -63,6 +63,7 @@ void check_gemm(const GemmShape& s);
 void check_window(const ConvShape& s);
 void check_conv(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y);
 void check_pool(const ConvShape& s, const Tensor& x, const Tensor& y);
+void check_channel_statistics(const Tensor& x, const Tensor& labels, const Tensor& sums);
 void check_pool_index(const ConvShape& s, const Tensor& index);
 
 }  // namespace palimpsest::checks

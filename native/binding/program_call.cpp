@@ -12,7 +12,7 @@ namespace palimpsest {
 
 namespace {
 
-constexpr std::array<std::pair<const char*, Quantity>, 12> quantities = {{
+constexpr std::array<std::pair<const char*, Quantity>, 13> quantities = {{
     {"evaluate", Quantity::evaluate},
     {"jvp", Quantity::jvp},
     {"evaluateJvp", Quantity::evaluate_jvp},
@@ -25,6 +25,7 @@ constexpr std::array<std::pair<const char*, Quantity>, 12> quantities = {{
     {"fisherEmpirical", Quantity::fisher_empirical},
     {"fisherClass", Quantity::fisher_class},
     {"linearGradient", Quantity::linear_gradient},
+    {"channelStatistics", Quantity::channel_statistics},
 }};
 
 Quantity quantity_named(const Napi::Value& value) {
@@ -53,6 +54,16 @@ std::vector<bool> chosen_parameters(const Napi::Value& value, const ParameterLay
     chosen[static_cast<size_t>(found)] = true;
   }
   return chosen;
+}
+
+std::vector<int32_t> value_ids(const Napi::Value& value) {
+  const Napi::Array ids = array(value, "taps");
+  std::vector<int32_t> taps;
+  for (uint32_t i = 0; i < ids.Length(); ++i) {
+    const Napi::Value id = ids[i];
+    taps.push_back(static_cast<int32_t>(whole_number(id, "taps", 0, std::numeric_limits<int32_t>::max())));
+  }
+  return taps;
 }
 
 std::shared_ptr<DeviceVector> vector_of_call(const Napi::Value& value, const char* name, const DeviceProgram& program) {
@@ -157,12 +168,13 @@ ProgramRequest read_program_request(const Napi::Value& value, const ParameterLay
   request.options.quantity = quantity_named(from.Get("quantity"));
   request.options.batch = whole_number(from.Get("batch"), "batch", 1, std::numeric_limits<int32_t>::max());
   const Napi::Value loss = from.Get("loss"), dtype = from.Get("dtype"), training = from.Get("training"),
-                    holdable = from.Get("holdable"), parameters = from.Get("parameters");
+                    holdable = from.Get("holdable"), parameters = from.Get("parameters"), taps = from.Get("taps");
   if (!loss.IsUndefined()) request.options.loss = loss_named(loss);
   if (!dtype.IsUndefined()) request.dtype = float_type(dtype, "dtype");
   if (!training.IsUndefined()) request.options.training = boolean(training, "training");
   if (!holdable.IsUndefined()) request.options.holdable = boolean(holdable, "holdable");
   if (!parameters.IsUndefined()) request.options.parameters = chosen_parameters(parameters, layout);
+  if (!taps.IsUndefined()) request.options.taps = value_ids(taps);
   return request;
 }
 

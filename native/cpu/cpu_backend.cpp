@@ -3,7 +3,9 @@
 
 #include <cstring>
 
+#include "backend/checks.h"
 #include "cpu/along_axis.h"
+#include "cpu/channel_statistics.h"
 #include "cpu/conv.h"
 #include "cpu/elementwise.h"
 #include "cpu/gather_rows.h"
@@ -231,6 +233,11 @@ void CpuBackend::average_pool_gradient(const ConvShape& s, bool count_pads, cons
 
 void CpuBackend::batch_norm_statistics(const Tensor& x, double epsilon, const Tensor& mean, const Tensor& rstd) {
   cpu::batch_norm_statistics(x, epsilon, mean, rstd);
+}
+
+void CpuBackend::channel_statistics(const Tensor& x, const Tensor& labels, const Tensor& sums) {
+  checks::check_channel_statistics(x, labels, sums);
+  cpu::channel_statistics(x, labels, sums);
 }
 
 double CpuBackend::dot(const Tensor& x, const Tensor& y) { return cpu::dot(x, y); }

@@ -71,6 +71,9 @@ struct TypedKernels {
   void (*add_rows_squared)(const T* x, int64_t rows, int64_t stride, int64_t columns, const double* center,
                            double* sums);
 
+  // sums[j] += sum_i max(x[i columns + j], 0), in float64; NaN stays NaN.
+  void (*add_positive_rows)(const T* x, int64_t rows, int64_t columns, double* sums);
+
   T (*max)(const T* x, int64_t n);                                     // NaN where x has one
   double (*exp_sum)(const T* x, T center, T* y, int64_t n);            // y = e^(x - center); their sum
   void (*axpy)(T alpha, const T* x, T* y, int64_t n);                  // y += alpha x

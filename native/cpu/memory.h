@@ -23,6 +23,8 @@ enum class Slot {
   reduction,
   softmax,
   batch_norm,
+  channel_means,
+  channel_sums,
   pool,
   pool_places,
   onednn_scratchpad,

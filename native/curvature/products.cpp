@@ -48,6 +48,7 @@ class ProductBuilder {
       case Quantity::fisher_empirical: gradient_squares(loss_cotangent(made_.logits)); break;
       case Quantity::fisher_class: gradient_squares(class_cotangent()); break;
       case Quantity::linear_gradient: linear_gradient(); break;
+      case Quantity::channel_statistics: channel_statistics(); break;
     }
     for (const auto& s : made_.statistics) {  // batch statistics follow as rows, for the running averages
       row(s.mean);
@@ -189,6 +190,20 @@ class ProductBuilder {
     pull(graph().mul(residual, weight()));
     row(output);
     row(residual);
+  }
+
+  void channel_statistics() {
+    if (options_.taps.empty()) throw Error(ErrorCode::invalid_argument, "expected one tap or more, got none");
+    const ValueId labels = input(input_cotangent, graph().dims(made_.logits));
+    for (int32_t tap : options_.taps) {
+      const bool known = tap >= 0 && static_cast<size_t>(tap) < made_.values.size();
+      const ValueId x = known ? made_.values[static_cast<size_t>(tap)] : none;
+      if (x == none || graph().value(x).batch != BatchAxis{0, 1, 1}) {
+        throw Error(ErrorCode::invalid_argument,
+                    "expected taps that are values of each example, got " + std::to_string(tap));
+      }
+      row(graph().append(Op::ChannelStatistics, {x, labels}));
+    }
   }
 
   const Network& network_;

@@ -21,6 +21,8 @@ enum class Quantity : uint8_t {
   fisher_class,      // the same times p_b . target_b: one class's share of the exact Fisher diagonal
   linear_gradient,   // sums: J^T (weight (f + J v - target)), rows: f + J v, residual [B, K]: the tangent model's
                      // gradient
+  channel_statistics,  // rows: sums [3, K, C] for each tap (channel_statistics of native/backend/backend.h); reads the
+                       // cotangent input, one-hot labels
 };
 
 enum class Loss : uint8_t {
@@ -35,6 +37,7 @@ struct ProductOptions {
   bool training = false;
   bool holdable = false;         // jvp, ggn_product, linear_gradient: plan for hold and apply
   std::vector<bool> parameters;  // which parameters are differentiated; empty = all
+  std::vector<int32_t> taps;     // channel_statistics: ids of the description's values [N, C, H, W] to measure
 };
 
 // Row outputs, in order: what the quantity lists; in training mode then the mean and rstd [C] of each batch

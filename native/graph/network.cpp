@@ -30,10 +30,12 @@ void bind_batch(Dims& dims, int64_t batch) {
 class Instantiator {
  public:
   Instantiator(const Network& network, const Instantiation& how)
-      : network_(network),
-        description_(network.description()),
-        how_(how),
-        result_{Graph(how.batch), none, none, {}, {}} {}
+      : network_(network), description_(network.description()), how_(how), result_{Graph(how.batch),
+                                                                                   none,
+                                                                                   none,
+                                                                                   {},
+                                                                                   {},
+                                                                                   {}} {}
 
   InstantiatedGraph run() {
     int32_t largest = description_.output;
@@ -46,6 +48,7 @@ class Instantiator {
     add_leaves();
     for (size_t i = 0; i < description_.nodes.size(); ++i) add_node(description_.nodes[i], i);
     result_.logits = find(description_.output, "the output");
+    result_.values = std::move(ids_);
     return std::move(result_);
   }
 

@@ -58,6 +58,7 @@ struct InstantiatedGraph {
     int64_t rows;  // elements averaged per channel
   };
   std::vector<Statistics> statistics;
+  std::vector<ValueId> values;  // by id in the description; none where it has no such value
 };
 
 class Network {

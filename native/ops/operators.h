@@ -19,7 +19,7 @@ namespace palimpsest {
   X(Reshape) X(Transpose) X(Expand) X(Concat) X(Slice) X(Unslice) X(Gather) X(ScatterAdd)                             \
   X(ReduceSum) X(ReduceMax) X(TakeAlongAxis) X(PutAlongAxis) X(Softmax) X(LogSoftmax)                                 \
   X(MaxPool) X(PoolGather) X(PoolScatter) X(AveragePool) X(AveragePoolGradient)                                       \
-  X(BatchNormalizationTraining) X(ConstantOfShape)
+  X(BatchNormalizationTraining) X(ChannelStatistics) X(ConstantOfShape)
 // clang-format on
 
 enum class Op : uint8_t {

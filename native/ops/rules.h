@@ -167,4 +167,11 @@ ValueId jvp(Graph&, const Node&, std::span<const ValueId>);
 void vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
 }  // namespace normalization
 
+namespace channel_statistics {
+void shape(const Graph&, const Node&, std::vector<Value>&);
+BatchAxis batch(const Graph&, const Node&);
+void forward(const Node&, Backend&, std::span<const Tensor>, std::span<const Tensor>);
+Cost cost(const Graph&, const Node&);
+}  // namespace channel_statistics
+
 }  // namespace palimpsest

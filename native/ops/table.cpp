@@ -136,6 +136,9 @@ constexpr Row rows[] = {
     Row{Op::BatchNormalizationTraining, "BatchNormalizationTraining", custom, 1, 1, 3, channels_last, 0b1, 0b1,
         normalization::shape, normalization::batch, normalization::forward, nullptr, normalization::jvp,
         normalization::vjp, nullptr, nullptr, elementwise_cost},
+    Row{Op::ChannelStatistics, "ChannelStatistics", constant, 2, 2, 1, channels_last, 0b01, 0,
+        channel_statistics::shape, channel_statistics::batch, channel_statistics::forward, nullptr, nullptr, nullptr,
+        nullptr, nullptr, channel_statistics::cost},
     Row{Op::ConstantOfShape, "ConstantOfShape", constant, 0, 0, 1, strided, 0, 0,
         structure::constant_shape, structure::constant_batch, structure::constant_forward, nullptr, nullptr, nullptr,
         nullptr, nullptr, traffic_cost},
@@ -219,7 +222,8 @@ ValueId jvp_of(Graph& graph, const Node& node, std::span<const ValueId> x_dot) {
   const Row& row = row_of(node.op);
   switch (row.form) {
     case Form::constant:
-      if (node.op == Op::LinearGradientSquares || node.op == Op::ConvGradientSquares) {
+      if (node.op == Op::LinearGradientSquares || node.op == Op::ConvGradientSquares ||
+          node.op == Op::ChannelStatistics) {
         throw Error(ErrorCode::unsupported, std::string(row.name) + " has no derivative");
       }
       return none;

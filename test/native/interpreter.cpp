@@ -138,6 +138,19 @@ std::vector<Values> batch_norm(const Array& x, double epsilon) {
   return {y, mean, rstd};
 }
 
+// The mean positive response of channel c over the rows of class k, summed: all of it in the first part.
+Values channel_statistics(const Array& x, const Array& labels, const Dims& y) {
+  Array out{y, Values(static_cast<size_t>(element_count(y)), 0.0)};
+  const double positions = static_cast<double>(x.dims[2] * x.dims[3]);
+  for_each(x.dims, [&](const Dims& at) {
+    for (int64_t k = 0; k < y[1]; ++k) {
+      if (read(labels, {at[0], k}) == 0) continue;
+      out.v.at(position(y, {0, k, at[1]})) += std::max(read(x, at), 0.0) / positions;
+    }
+  });
+  return out.v;
+}
+
 // Where the element of the smaller side of a moving row lies in the larger one.
 Dims place(const Node& node, const Dims& at, const std::vector<Array>& in) {
   Dims to = at;
@@ -212,6 +225,7 @@ std::vector<Values> compute(const Graph& graph, const Node& node, const std::vec
     case Op::Softmax: return {softmax(in[0], a.axis, false)};
     case Op::LogSoftmax: return {softmax(in[0], a.axis, true)};
     case Op::BatchNormalizationTraining: return batch_norm(in[0], a.epsilon);
+    case Op::ChannelStatistics: return {channel_statistics(in[0], in[1], y)};
     case Op::ConstantOfShape: return {Values(out.v.size(), a.alpha)};
     case Op::ReduceSum:
       for_each(in[0].dims, [&](const Dims& at) { out.v.at(position(y, at)) += a.alpha * read(in[0], at); });

@@ -332,7 +332,9 @@ Tensor Stage::in_place(const Tensor& x, Allowance allowance) {
   outputs_.push_back({x, allowance});
   return x;
 }
-void Stage::number(double value, Allowance allowance) { numbers_.push_back({{value}, allowance, false, DType::f64}); }
+void Stage::number(double value, Allowance allowance, DType dtype) {
+  numbers_.push_back({{value}, allowance, false, dtype});
+}
 Tensor Stage::input_of(DType dtype, const Dims& dims) {
   const InputValues values;
   return place(own(dtype), dims, strides_of(dims, Layout::row_major), &values, false);

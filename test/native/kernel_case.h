@@ -52,7 +52,7 @@ class Stage {
   Tensor changed(const Dims& dims, const Dims& strides, Allowance allowance, const InputValues& values = {});
   // An output in the memory of an earlier tensor of this stage.
   Tensor in_place(const Tensor& x, Allowance allowance);
-  void number(double value, Allowance allowance);
+  void number(double value, Allowance allowance, DType dtype = DType::f64);  // dtype: the precision it was computed in
   // float32 whatever the run's type (the oracle sees float64).
   Tensor input_of(DType dtype, const Dims& dims);
   Tensor changed_of(DType dtype, const Dims& dims, Allowance allowance);

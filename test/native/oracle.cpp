@@ -172,6 +172,19 @@ void OracleBackend::batch_norm_statistics(const Tensor& x, double epsilon, const
   }
 }
 
+void OracleBackend::channel_statistics(const Tensor& x, const Tensor& labels, const Tensor& sums) {
+  const int64_t classes = labels.dims[1], channels = x.dims[1];
+  const double positions = static_cast<double>(x.dims[2] * x.dims[3]);
+  double* to = sums.as<double>();
+  std::fill_n(to, 3 * classes * channels, 0.0);
+  for_each(x.dims, [&](const Index& at) {
+    for (int64_t k = 0; k < classes; ++k) {
+      if (labels.as<double>()[at[0] * classes + k] == 0) continue;
+      to[k * channels + at[1]] += std::max(value(x, at), 0.0) / positions;
+    }
+  });
+}
+
 double OracleBackend::dot(const Tensor& x, const Tensor& y) {
   double sum = 0;
   for (int64_t i = 0; i < element_count(x.dims); ++i) sum += x.as<double>()[i] * y.as<double>()[i];

@@ -45,6 +45,7 @@ class OracleBackend final : public Backend {
   void average_pool_gradient(const ConvShape& shape, bool count_pads, const Tensor& y_bar,
                              const Tensor& x_bar) override;
   void batch_norm_statistics(const Tensor& x, double epsilon, const Tensor& mean, const Tensor& rstd) override;
+  void channel_statistics(const Tensor& x, const Tensor& labels, const Tensor& sums) override;
   double dot(const Tensor& x, const Tensor& y) override;
   void axpy(double alpha, const Tensor& x, const Tensor& y) override;
   void scale(double alpha, const Tensor& y) override;

@@ -151,6 +151,20 @@ void add_batch_norm(std::vector<Sample>& samples) {
   }
 }
 
+void add_channel_statistics(std::vector<Sample>& samples) {
+  for (const Dims& x : {Dims{6, 3, 4, 5}, Dims{7, 17, 3, 2}, Dims{5, 33, 1, 1}}) {
+    samples.push_back({Op::ChannelStatistics,
+                       to_string(x),
+                       {{x, -0.5, 1.5}, {{x[0], 2}, 0, 1, {}, 0, Draw::gate}},
+                       [](Graph& graph, std::span<const ValueId> in) {
+                         return graph.append(Op::ChannelStatistics, {in[0], in[1]});
+                       },
+                       Curve::smooth,
+                       0,
+                       0.15});
+  }
+}
+
 }  // namespace
 
 void add_product_samples(std::vector<Sample>& samples) {
@@ -158,6 +172,7 @@ void add_product_samples(std::vector<Sample>& samples) {
   add_reductions(samples);
   add_along_axis(samples);
   add_batch_norm(samples);
+  add_channel_statistics(samples);
 }
 
 }  // namespace palimpsest::check
