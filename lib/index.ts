@@ -29,6 +29,16 @@ export { audit, type AuditOptions, type AuditReport, type Finding, type Readouts
 export type { Membership } from './audit/membership.js'
 export type { ClassReadout, OutputDistances, SetReadout } from './audit/readouts.js'
 export type { Relearn, RelearnOptions } from './audit/relearn.js'
+export type { PrunedLayer, PruneCost, PruneOptions, PruneReport } from './scrub/prune.js'
+export {
+  channelStatistics,
+  mergeStatistics,
+  type ChannelStatistics,
+  type ChannelStatisticsOptions,
+  type LayerStatistics,
+  type ResponsePoint,
+} from './scrub/channel_statistics.js'
+export { federatedAverage, type FederatedUpdate } from './scrub/federated.js'
 export { bound, type Assumption, type Bound, type Measured } from './bound.js'
 export type { DType, FloatArray, Loss } from './native.js'
 export type { NetworkDescription, TensorMap } from './network.js'

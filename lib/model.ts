@@ -25,7 +25,15 @@ import { Programs } from './model/programs.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
 import { native, type DType, type FloatArray, type NativeVector } from './native.js'
 import type { NetworkDescription, TensorMap } from './network.js'
-import { exportNetwork, exportOnnx, importOnnx, type ImportOptions, type OnnxModel } from './onnx/index.js'
+import {
+  exportNetwork,
+  exportOnnx,
+  fileOptions,
+  importOnnx,
+  type ExportOptions,
+  type ImportOptions,
+  type OnnxModel,
+} from './onnx/index.js'
 import { invalid, readOptions } from './options.js'
 import { readSafetensors, writeSafetensors } from './safetensors.js'
 import { ParameterVector } from './vector.js'
@@ -54,6 +62,8 @@ interface Origin {
   onnx?: OnnxModel
   endsIn: 'Softmax' | 'LogSoftmax' | null
   leftOut: readonly { name: string; reason: string }[]
+  /** Where the network came from a file and was changed since: what exports keep of the file. */
+  file?: ExportOptions
 }
 
 /**
@@ -329,6 +339,19 @@ export class Model {
     return copy
   }
 
+  /**
+   * A model of another network that was made from this one: on its device, with its history; an export keeps what the
+   * file that this one came from says of itself. @internal
+   */
+  rebuilt(source: NetworkSource): Model {
+    this.#check()
+    const { onnx, endsIn, leftOut, file } = this.#origin
+    const kept = onnx ? fileOptions(onnx) : file
+    const made = new Model(source, this.device, { endsIn, leftOut, ...(kept && { file: kept }) })
+    made.#history = this.#history
+    return made
+  }
+
   /** The network with its constants (running statistics) as they are now. @internal */
   async describeConstants(): Promise<NetworkDescription> {
     let index = 0
@@ -368,7 +391,7 @@ export class Model {
     const { onnx } = this.#origin
     const bytes = onnx
       ? exportOnnx(onnx, new Map([...statistics, ...weights]))
-      : exportNetwork(await this.describeConstants(), weights)
+      : exportNetwork(await this.describeConstants(), weights, undefined, this.#origin.file)
     if (path !== undefined) await writeFileAtomically(path, bytes)
     return bytes
   }

@@ -23,6 +23,7 @@ export type Quantity =
   | 'fisherEmpirical'
   | 'fisherClass'
   | 'linearGradient'
+  | 'channelStatistics'
 
 export interface DeviceInfo {
   /** What `device` options take: 'cpu'. */
@@ -203,6 +204,8 @@ export interface ProgramOptions {
   holdable?: boolean
   /** Names of the parameters that are differentiated; all where left out. */
   parameters?: readonly string[]
+  /** Of channelStatistics: ids of the values [N, C, H, W] to measure; a plain output [3, K, C] each. */
+  taps?: readonly number[]
 }
 
 /** A preconditioner M = (theta/m) J^T J + mu I from the Jacobian rows of m sampled examples (native/curvature/low_rank.h). */

@@ -11,18 +11,32 @@ import { dampening, type DampeningOptions, type DampeningReport } from './scrub/
 import { fineTune, type FineTuneOptions, type FineTuneReport } from './scrub/fine_tune.js'
 import { fisherNoise, type FisherNoiseOptions, type FisherNoiseReport } from './scrub/fisher_noise.js'
 import { gradientAscent, type GradientAscentOptions, type GradientAscentReport } from './scrub/gradient_ascent.js'
+import { prune, type PruneOptions, type PruneReport } from './scrub/prune.js'
 import type { CommonScrubReport, ScrubMethod, ScrubOutcome } from './scrub/method.js'
 import { mnemonic, type MnemonicOptions, type MnemonicReport } from './scrub/mnemonic.js'
 import { retrain, type RetrainOptions, type RetrainReport } from './scrub/retrain.js'
 
 export type ScrubOptions =
-  FineTuneOptions | MnemonicOptions | DampeningOptions | FisherNoiseOptions | GradientAscentOptions | RetrainOptions
+  | FineTuneOptions
+  | MnemonicOptions
+  | PruneOptions
+  | DampeningOptions
+  | FisherNoiseOptions
+  | GradientAscentOptions
+  | RetrainOptions
 export type ScrubReport =
-  FineTuneReport | MnemonicReport | DampeningReport | FisherNoiseReport | GradientAscentReport | RetrainReport
+  | FineTuneReport
+  | MnemonicReport
+  | PruneReport
+  | DampeningReport
+  | FisherNoiseReport
+  | GradientAscentReport
+  | RetrainReport
 
 /** A method a line: its name, and the file that holds options, loop and report. */
 const methods: Readonly<Record<string, ScrubMethod>> = {
   mnemonic,
+  prune,
   fineTune,
   dampening,
   fisherNoise,
@@ -48,6 +62,7 @@ export function scrub(model: Model, options: DampeningOptions): Promise<Dampenin
 export function scrub(model: Model, options: FisherNoiseOptions): Promise<FisherNoiseReport>
 export function scrub(model: Model, options: GradientAscentOptions): Promise<GradientAscentReport>
 export function scrub(model: Model, options: RetrainOptions): Promise<RetrainReport>
+export function scrub(model: Model, options: PruneOptions): Promise<PruneReport>
 export function scrub(model: Model, options: ScrubOptions): Promise<ScrubReport>
 export async function scrub(model: Model, given: ScrubOptions): Promise<ScrubReport> {
   if (!(model instanceof Model)) throw invalid('model', 'a Model', model)

@@ -57,6 +57,8 @@ export interface Pass {
   options: PassOptions
   needLabels: boolean
   least?: number
+  /** Rows of a micro-batch however few the data have, unless so many do not fit in memory. */
+  batch?: number
   /** Inputs besides rows and weights; the arrays are copied by the native call before it returns. */
   inputs(slice: Slice): Partial<ProgramInputs>
   tangents?: NativeVector
@@ -73,7 +75,7 @@ export interface Pass {
 export async function runPass(engine: Engine, pass: Pass): Promise<number> {
   checkPassOptions(pass.options)
   const rows = checkData(pass.data, engine, pass.needLabels)
-  const size = await engine.programs.batchSize(pass.program, rows, pass.least)
+  const size = await engine.programs.batchSize(pass.program, pass.batch ?? rows, pass.least)
   const program = await engine.programs.get({ ...pass.program, batch: size })
   const parameters = await engine.weights(pass.program.dtype ?? 'float32')
   const width = engine.inputShape.reduce((a, b) => a * b, 1)

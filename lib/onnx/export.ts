@@ -3,6 +3,7 @@ import { PalimpsestError } from '../errors.js'
 import type { TensorMap } from '../network.js'
 import type { OnnxModel } from './import.js'
 import type { AttributeProto, ModelProto, NodeProto, TensorProto } from './onnx_pb.js'
+import type { ExportOptions } from './rows/network.js'
 import { mergeStatistics } from './statistics.js'
 import { encodeFloats, isFloat, shallow, tensorShape } from './tensors.js'
 import { writeModel } from './wire.js'
@@ -32,6 +33,19 @@ export function exportOnnx(
   const copy: ModelProto = shallow(model.source)
   copy.graph = graph
   return writeModel(mergeStatistics(copy, model.separated ?? new Map()))
+}
+
+/** What an export of another network in this file's place keeps: its metadata, names and final function. */
+export function fileOptions({ source, inputName, outputName, endsIn }: OnnxModel): ExportOptions {
+  const { producerName, producerVersion, domain, modelVersion, docString, metadataProps, graph } = source
+  return {
+    metadata: Object.fromEntries(metadataProps.map(({ key, value }) => [key, value])),
+    input: inputName,
+    output: outputName,
+    endsIn,
+    head: { producerName, producerVersion, domain, modelVersion, docString },
+    graph: { name: graph?.name ?? '', docString: graph?.docString ?? '' },
+  }
 }
 
 /** The tensor with the data of `name`, which is taken from `left`. */

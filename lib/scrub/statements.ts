@@ -26,4 +26,8 @@ export const statements: Readonly<Record<string, ScrubStatement>> = {
     known: 'the weights were fitted anew to the retained rows',
     why: 'whether initial weights, options and the choice to retrain owe nothing to the forgotten rows cannot be checked here',
   },
+  prune: {
+    known: 'the channels that told the class apart most were taken out of the network',
+    why: 'the other channels learned from its rows too, and comparing the weights with earlier ones shows which class went',
+  },
 }

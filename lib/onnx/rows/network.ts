@@ -22,6 +22,20 @@ import { GraphWriter } from './writer.js'
 export interface ExportOptions {
   /** Written as metadata_props. */
   metadata?: Readonly<Record<string, string>>
+  /** Names of input and output; `input` and `logits` where left out. */
+  input?: string
+  output?: string
+  /** A function after the logits. */
+  endsIn?: 'Softmax' | 'LogSoftmax' | null
+  /** What the file says of itself; `palimpsest` as the producer where left out. */
+  head?: {
+    producerName: string
+    producerVersion: string
+    domain: string
+    modelVersion: bigint
+    docString: string
+  }
+  graph?: { name: string; docString: string }
 }
 
 const opset = 17
@@ -38,10 +52,17 @@ export function exportNetwork(
   network: NetworkDescription,
   weights: TensorMap,
   tangents: TensorMap = new Map(),
-  { metadata = {} }: ExportOptions = {},
+  {
+    metadata = {},
+    input = 'input',
+    output: outputName = 'logits',
+    endsIn = null,
+    head,
+    graph = { name: 'network', docString: '' },
+  }: ExportOptions = {},
 ): Uint8Array {
-  const w = new GraphWriter('input')
-  const logits = w.name('logits')
+  const w = new GraphWriter(input)
+  const result = w.name(outputName)
   const names = new Map<number, string>()
   const shapes = inferShapes(network)
   for (const leaf of network.leaves) names.set(leaf.id, writeLeaf(w, leaf, weights, tangents))
@@ -54,21 +75,21 @@ export function exportNetwork(
   if (!output || !sameDims(shapes.get(network.output)!.dims, [-1, network.classes])) {
     throw new PalimpsestError('ERR_SHAPE', `network: expected logits of shape [N, ${network.classes}]`)
   }
-  w.node('Identity', [output], {}, [logits])
+  w.node(endsIn ?? 'Identity', [output], endsIn ? { axis: 1 } : {}, [result])
   return writeModel(
     create(ModelProtoSchema, {
       irVersion: BigInt(irVersion),
-      producerName: 'palimpsest',
+      ...(head ?? { producerName: 'palimpsest' }),
       opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(opset) })],
       metadataProps: Object.entries(metadata).map(([key, value]) =>
         create(StringStringEntryProtoSchema, { key, value }),
       ),
       graph: create(GraphProtoSchema, {
-        name: 'network',
+        ...graph,
         node: w.nodes,
         initializer: w.initializers,
-        input: [valueInfo('input', network.inputShape)],
-        output: [valueInfo(logits, [network.classes])],
+        input: [valueInfo(input, network.inputShape)],
+        output: [valueInfo(result, [network.classes])],
       }),
     }),
   )
