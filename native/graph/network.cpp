@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "graph/pool_order.h"
 #include "ops/table.h"
 
 namespace palimpsest {
@@ -46,7 +47,7 @@ class Instantiator {
     if (largest > (1 << 24)) throw Error(ErrorCode::model_format, "expected value ids below 2^24");
     ids_.assign(static_cast<size_t>(largest) + 1, none);
     add_leaves();
-    for (size_t i = 0; i < description_.nodes.size(); ++i) add_node(description_.nodes[i], i);
+    for (const OrderedNode& ordered : pools_first(description_)) add_node(ordered.node, ordered.index);
     result_.logits = find(description_.output, "the output");
     result_.values = std::move(ids_);
     return std::move(result_);

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "check.h"
+#include "laboratory.h"
 #include "samples.h"
 #include "tiny_networks.h"
 
@@ -339,6 +340,82 @@ TEST(networks_follow_the_batch_axis) {
     merged = merged || made.graph.value(id).batch == BatchAxis{0, 6, 1};
   }
   CHECK(merged);
+}
+
+namespace {
+
+// Convolution, bias, gate, maximum, twice; with `blocked` an identity before each maximum keeps it where it is.
+NetworkDescription pooled(const std::string& gate, bool blocked) {
+  NetworkMaker m({2, 9, 8});
+  Attributes window;
+  window.kernel = {2, 3}, window.strides = {2, 1}, window.pads = {1, 0, 0, 1};
+  const auto stage = [&](int32_t x, const std::string& name, int64_t in, int64_t out) {
+    const int32_t bias = m.parameter(name + ".bias", {out});
+    const int32_t y = m.node("Add", {m.reshape(bias, {1, out, 1, 1}), m.conv(x, name, {out, in, 2, 2})});
+    int32_t h = m.node(gate, {y}, with([](Attributes& a) { a.alpha = 0.25; }));
+    if (blocked) h = m.node("Affine", {h});
+    return m.node("MaxPool", {h}, window);
+  };
+  const int32_t h = stage(stage(m.input(), "one", 2, 5), "two", 5, 3);  // [5, 4, 6], [3, 2, 4]
+  return m.finish(m.linear(m.reshape(h, {-1, 24}), "head", 24, 3), 3);
+}
+
+int count(const InstantiatedGraph& made, const std::function<bool(const Graph&, const Node&)>& holds) {
+  int found = 0;
+  for (int32_t i = 0; i < made.graph.node_count(); ++i) found += holds(made.graph, made.graph.node(i));
+  return found;
+}
+
+}  // namespace
+
+// The maximum of a gate is the gate of the maximum: the same values, fewer of them.
+TEST(pools_run_before_gates_and_biases) {
+  for (const std::string gate : {"Relu", "LeakyRelu"}) {
+    const Laboratory plain(pooled(gate, true), "pooled", 5), moved(pooled(gate, false), "pooled", 5);
+    const auto after_conv = [](const Graph& graph, const Node& node) {
+      return node.op == Op::MaxPool && graph.node(graph.value(node.inputs[0]).node).op == Op::Conv;
+    };
+    CHECK(count(plain.network().instantiate({2, false}), after_conv) == 0);
+    CHECK(count(moved.network().instantiate({2, false}), after_conv) == 2);
+    CHECK(plain.run(Quantity::evaluate).rows == moved.run(Quantity::evaluate).rows);
+    const Values v = plain.direction(3);
+    CHECK(distance(moved.run(Quantity::jvp, v).rows[0], plain.run(Quantity::jvp, v).rows[0]) <= 1e-13);
+    for (const Quantity quantity : {Quantity::gradient, Quantity::fisher_empirical}) {
+      CHECK(distance(moved.run(quantity).sums, plain.run(quantity).sums) <= 1e-13);
+    }
+    CHECK(distance(moved.run(Quantity::hessian_product, v).sums, plain.run(Quantity::hessian_product, v).sums) <=
+          1e-12);
+  }
+}
+
+// What something else reads, falls with its input or differs from place to place stays where it is.
+TEST(pools_stay_behind_what_is_read_elsewhere) {
+  const auto first_before_pool = [](const std::function<int32_t(NetworkMaker&, int32_t)>& before) {
+    NetworkMaker m({2, 4, 4});
+    Attributes window;
+    window.kernel = {2, 2}, window.strides = {2, 2};
+    const int32_t h = m.node("MaxPool", {before(m, m.conv(m.input(), "one", {3, 2, 1, 1}))}, window);
+    const int32_t y = m.linear(m.reshape(h, {-1, 12}), "head", 12, 3);
+    const Network network(m.finish(y, 3));
+    const InstantiatedGraph made = network.instantiate({2, false});
+    return count(made, [](const Graph& graph, const Node& node) {
+             return node.op == Op::MaxPool && graph.node(graph.value(node.inputs[0]).node).op == Op::Conv;
+           }) == 1;
+  };
+  CHECK(first_before_pool([](NetworkMaker& m, int32_t x) { return m.node("Relu", {x}); }));
+  CHECK(!first_before_pool([](NetworkMaker& m, int32_t x) {
+    return m.node("LeakyRelu", {x}, with([](Attributes& a) { a.alpha = -0.5; }));
+  }));
+  CHECK(!first_before_pool([](NetworkMaker& m, int32_t x) {
+    const int32_t y = m.node("Relu", {x});
+    return m.node("Mul", {y, m.node("Add", {y, y})});
+  }));
+  CHECK(!first_before_pool([](NetworkMaker& m, int32_t x) {
+    return m.node("Add", {x, m.parameter("map", {1, 3, 4, 4})});
+  }));
+  CHECK(!first_before_pool([](NetworkMaker& m, int32_t x) {
+    return m.node("Mul", {x, m.parameter("scale", {1, 3, 1, 1})});
+  }));
 }
 
 TEST(errors_name_the_node) {
