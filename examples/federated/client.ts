@@ -24,7 +24,7 @@ async function answer(request: Request): Promise<Answer> {
     await fit(model, retained, {
       epochs: sizes[size].localEpochs,
       batchSize: 32,
-      learningRate: 0.05,
+      learningRate: 0.02,
       seed: request.seed,
     })
     await model.save(request.answer)
