@@ -38,7 +38,16 @@ export function philox(counter: Uint32Array, key0: number, key1: number): void {
 }
 
 /** What numbers are drawn for; each purpose has its own stream of the same seed. */
-export const streams = { shuffle: 0, split: 1, augment: 2, labels: 3, initialise: 4, user: 5, codes: 6, noise: 7 } as const
+export const streams = {
+  shuffle: 0,
+  split: 1,
+  augment: 2,
+  labels: 3,
+  initialise: 4,
+  user: 5,
+  codes: 6,
+  noise: 7,
+} as const
 
 /** A stream of 32-bit words: a function of seed, stream and two indices (for instance epoch and row). */
 export class RandomStream {
