@@ -1,8 +1,6 @@
 // Opens a shared library while the program runs.
 #include "cuda/library.h"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
@@ -36,14 +34,14 @@ Library::Library(const LibraryNames& names) : state_{names.name, "", "", ""}, cu
   const bool named = value != nullptr && *value != 0;
   std::string failure;
   for (const std::string& place : named ? named_places(names, value) : library_places(names)) {
-    handle_ = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
+    std::string said;
+    handle_ = open_library(place, said);
     if (handle_ != nullptr) {
       state_.path = place;
       return;
     }
     // What a place that exists has to say counts more than the many that do not.
-    const char* said = dlerror();
-    if (failure.empty() || place.find('/') != std::string::npos) failure = said == nullptr ? place : said;
+    if (failure.empty() || place.find('/') != std::string::npos) failure = said;
   }
   state_.reason = named ? std::string(names.variable) + ": " + failure
                         : (failure.empty() ? std::string("it was not looked for") : "not found (" + failure + ")") +
@@ -52,7 +50,7 @@ Library::Library(const LibraryNames& names) : state_{names.name, "", "", ""}, cu
 
 void* Library::function(const char* name) {
   if (handle_ == nullptr) return nullptr;
-  void* found = dlsym(handle_, name);
+  void* found = library_function(handle_, name);
   if (found == nullptr) refuse(std::string("it has no function ") + name);
   return found;
 }

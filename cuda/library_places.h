@@ -1,5 +1,7 @@
-// Where a library is looked for. The emulator of test/native has its own version of this file.
+// Where a library is looked for, and how it is opened. The emulator of test/native has its own version of this file.
 #pragma once
+
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -69,5 +71,16 @@ inline std::vector<std::string> library_places(const LibraryNames& names) {
   }
   return places;
 }
+
+// Null, and why, where it cannot be opened.
+inline void* open_library(const std::string& place, std::string& failure) {
+  void* handle = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle != nullptr) return handle;
+  const char* said = dlerror();
+  failure = said == nullptr ? place : said;
+  return nullptr;
+}
+
+inline void* library_function(void* handle, const char* name) { return dlsym(handle, name); }
 
 }  // namespace palimpsest::cuda
