@@ -99,7 +99,8 @@ void add_conv(const ConvShape& s, bool sparse) {
 SWEEP(gemm_cases) {
   for (const bool ta : {false, true}) {
     for (const bool tb : {false, true}) {
-      for (const Dims& size : {Dims{1, 1, 1}, {7, 5, 3}, {14, 256, 32}, {15, 257, 33}, {61, 300, 47}, {129, 70, 521}, {33, 210, 128}}) {
+      for (const Dims& size :
+           {Dims{1, 1, 1}, {7, 5, 3}, {14, 256, 32}, {15, 257, 33}, {61, 300, 47}, {129, 70, 521}, {33, 210, 128}}) {
         GemmShape s;
         s.m = size[0], s.k = size[1], s.n = size[2], s.trans_a = ta, s.trans_b = tb;
         add_gemm(s, 0, 0, 0, false, false);
