@@ -53,7 +53,7 @@ function nativeTests() {
 function gypBuild() {
   const folder = mkdtempSync(join(tmpdir(), 'palimpsest-gyp-'))
   try {
-    for (const part of ['package.json', 'CMakeLists.txt', 'binding.gyp', 'native', 'scripts']) {
+    for (const part of ['package.json', 'CMakeLists.txt', 'binding.gyp', 'native', 'cuda', 'scripts']) {
       cpSync(join(root, part), join(folder, part), { recursive: true })
     }
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'), 'junction')
