@@ -49,6 +49,7 @@ class ProductBuilder {
       case Quantity::fisher_class: gradient_squares(class_cotangent()); break;
       case Quantity::linear_gradient: linear_gradient(); break;
       case Quantity::channel_statistics: channel_statistics(); break;
+      case Quantity::linearization: linearization(); break;
     }
     for (const auto& s : made_.statistics) {  // batch statistics follow as rows, for the running averages
       row(s.mean);
@@ -58,6 +59,10 @@ class ProductBuilder {
     description.holdable = options_.quantity == Quantity::jvp || options_.quantity == Quantity::evaluate_jvp ||
                            options_.quantity == Quantity::ggn_product || options_.quantity == Quantity::linear_gradient;
     description.holdable = description.holdable && options_.holdable;
+    if (options_.quantity == Quantity::linearization) {
+      description.holdable = true;
+      description.late_inputs = 1u << input_cotangent | 1u << input_weight | 1u << input_target;
+    }
     return description;
   }
 
@@ -65,12 +70,12 @@ class ProductBuilder {
   Graph& graph() { return made_.graph; }
   size_t logits() const { return static_cast<size_t>(made_.logits); }
 
-  void row(ValueId id) { outputs_.push_back({id, -1}); }
+  void row(ValueId id, LinearizedOutput group = {}) { outputs_.push_back({id, -1, static_cast<uint32_t>(group)}); }
 
-  void sums(const std::vector<ValueId>& values) {
+  void sums(const std::vector<ValueId>& values, LinearizedOutput group = {}) {
     for (size_t i = 0; i < values.size(); ++i) {
       const bool wanted = wanted_[i] != none;
-      if (wanted) outputs_.push_back({values[i], static_cast<int32_t>(i)});
+      if (wanted) outputs_.push_back({values[i], static_cast<int32_t>(i), static_cast<uint32_t>(group)});
     }
   }
 
@@ -138,14 +143,29 @@ class ProductBuilder {
   // J^T (weight H_loss) J v; H of cross-entropy is diag p - p p^T, of squared error the identity
   void ggn_product() {
     ValueId jv = tangents()[logits()];
-    if (jv != none && options_.loss == Loss::cross_entropy) {
-      const ValueId p = softmax(made_.logits);
-      Attributes over_classes;
-      over_classes.axes = {1};
-      const ValueId inner = graph().append(Op::ReduceSum, {graph().mul(p, jv)}, over_classes);
-      jv = graph().mul(p, graph().append(Op::Sub, {jv, inner}));
-    }
+    if (jv != none && options_.loss == Loss::cross_entropy) jv = cross_entropy_hessian(jv);
     pull(graph().mul(or_zero(jv), weight()));
+  }
+
+  // p (u - sum_k p_k u_k)
+  ValueId cross_entropy_hessian(ValueId u) {
+    const ValueId p = softmax(made_.logits);
+    Attributes over_classes;
+    over_classes.axes = {1};
+    const ValueId inner = graph().append(Op::ReduceSum, {graph().mul(p, u)}, over_classes);
+    return graph().mul(p, graph().append(Op::Sub, {u, inner}));
+  }
+
+  // The parts of J v, J^T u and what products do between them, each to be asked for alone.
+  void linearization() {
+    if (options_.training)
+      throw Error(ErrorCode::unsupported, "a linearization needs batch normalisation in evaluation mode");
+    const ValueId u = input(input_cotangent, graph().dims(made_.logits));
+    row(or_zero(tangents()[logits()]), LinearizedOutput::jvp);
+    row(graph().mul(cross_entropy_hessian(u), weight()), LinearizedOutput::cross_entropy);
+    row(graph().mul(u, weight()), LinearizedOutput::squared_error);
+    row(graph().append(Op::Sub, {graph().add(made_.logits, u), target()}), LinearizedOutput::residual);
+    sums(gradients(u), LinearizedOutput::vjp);
   }
 
   // Forward over reverse: the linearised gradient graph. Parameters that are not chosen stay fixed.

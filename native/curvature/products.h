@@ -23,7 +23,19 @@ enum class Quantity : uint8_t {
                      // gradient
   channel_statistics,  // rows: sums [3, K, C] for each tap (channel_statistics of native/backend/backend.h); reads the
                        // cotangent input, one-hot labels
+  linearization,       // what LinearizedOutput lists, a group each; reads tangents, cotangent, weight, target late
 };
+
+// Groups of a linearization's outputs; u is the cotangent input [B, K].
+enum class LinearizedOutput : uint8_t {
+  jvp,            // rows: J v
+  cross_entropy,  // rows: weight H u, H = diag p - p p^T at the logits
+  squared_error,  // rows: weight u
+  residual,       // rows: f + u - target
+  vjp,            // sums: J^T u
+};
+constexpr int32_t linearized_rows = 4;  // the first of them, in that order
+constexpr uint32_t group_of(LinearizedOutput output) { return 1u << static_cast<uint8_t>(output); }
 
 enum class Loss : uint8_t {
   cross_entropy,  // -sum_k target_k log softmax(f)_k
@@ -35,7 +47,7 @@ struct ProductOptions {
   Loss loss = Loss::cross_entropy;
   int64_t batch = 1;
   bool training = false;
-  bool holdable = false;         // jvp, ggn_product, linear_gradient: plan for hold and apply
+  bool holdable = false;         // jvp, ggn_product, linear_gradient: plan for hold and apply; linearization: always
   std::vector<bool> parameters;  // which parameters are differentiated; empty = all
   std::vector<int32_t> taps;     // channel_statistics: ids of the description's values [N, C, H, W] to measure
 };

@@ -12,39 +12,40 @@ namespace {
 
 constexpr int64_t alignment = 64;
 
-// What crosses from primal to tangent steps must outlive every apply.
-void hold_crossing(Plan& plan) {
-  const int32_t forever = std::numeric_limits<int32_t>::max();
+int64_t aligned(int64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+
+// What crosses from primal to tangent steps must outlive every apply: it lies apart, at the arena's start. Steps of
+// both kinds interleave in the plan but not in time: it is there before the first of them.
+void hold_crossing(Plan& plan, uint32_t late_inputs) {
+  const auto keep = [&](int32_t b) {
+    const int32_t id = plan.buffers[static_cast<size_t>(b)].root;
+    Buffer& root = plan.buffers[static_cast<size_t>(id)];
+    if (root.storage == Storage::input && (late_inputs >> root.index & 1) == 0) plan.held_inputs |= 1u << root.index;
+    if (root.storage != Storage::arena || root.tangent || root.held) return;
+    root.held = true;
+    root.first = 0;
+    root.last = std::numeric_limits<int32_t>::max();
+    root.offset = plan.held_bytes;
+    plan.held_bytes += aligned(root.bytes);
+  };
   for (const Step& step : plan.steps) {
     if (!step.tangent) continue;
-    for (int32_t b : step.inputs) {
-      Buffer& root = plan.buffers[static_cast<size_t>(plan.buffers[static_cast<size_t>(b)].root)];
-      if (!root.tangent) root.last = forever;
-    }
+    for (int32_t b : step.inputs) keep(b);
   }
-  // In a held program the steps of both kinds interleave in the plan but not in time: a primal buffer that lives for
-  // ever must also be free of tangent buffers that were planned before it.
-  for (Buffer& buffer : plan.buffers) {
-    if (buffer.last == forever) buffer.first = std::min(buffer.first, 0);
+  for (int32_t b : plan.outputs) {  // outputs that primal steps computed are read after apply
+    if (b >= 0) keep(b);
   }
-  // Outputs that primal steps computed are read after apply.
-  for (int32_t b : plan.outputs) {
-    if (b < 0) continue;
-    Buffer& root = plan.buffers[static_cast<size_t>(plan.buffers[static_cast<size_t>(b)].root)];
-    if (root.tangent) continue;
-    root.first = 0;
-    root.last = forever;
-  }
+  plan.arena_bytes = plan.held_bytes;
 }
 
 }  // namespace
 
-void assign_memory(Plan& plan, bool holdable) {
-  if (holdable) hold_crossing(plan);
+void assign_memory(Plan& plan, bool holdable, uint32_t late_inputs) {
+  if (holdable) hold_crossing(plan, late_inputs);
   std::vector<int32_t> roots;
   for (size_t i = 0; i < plan.buffers.size(); ++i) {
     const Buffer& b = plan.buffers[i];
-    if (b.storage == Storage::arena && b.root == static_cast<int32_t>(i)) roots.push_back(b.root);
+    if (b.storage == Storage::arena && b.root == static_cast<int32_t>(i) && !b.held) roots.push_back(b.root);
   }
   std::stable_sort(roots.begin(), roots.end(), [&](int32_t a, int32_t b) {
     return plan.buffers[static_cast<size_t>(a)].bytes > plan.buffers[static_cast<size_t>(b)].bytes;
@@ -52,13 +53,13 @@ void assign_memory(Plan& plan, bool holdable) {
   std::vector<int32_t> placed;
   for (int32_t root : roots) {
     Buffer& buffer = plan.buffers[static_cast<size_t>(root)];
-    const int64_t bytes = (buffer.bytes + alignment - 1) / alignment * alignment;
-    int64_t offset = 0;
+    const int64_t bytes = aligned(buffer.bytes);
+    int64_t offset = plan.held_bytes;
     // `placed` is sorted by offset: walk up past every buffer that overlaps in time.
     for (int32_t other : placed) {
       const Buffer& o = plan.buffers[static_cast<size_t>(other)];
       const bool together = buffer.first <= o.last && o.first <= buffer.last;
-      const int64_t o_bytes = (o.bytes + alignment - 1) / alignment * alignment;
+      const int64_t o_bytes = aligned(o.bytes);
       if (together && offset < o.offset + o_bytes && o.offset < offset + bytes) offset = o.offset + o_bytes;
     }
     buffer.offset = offset;

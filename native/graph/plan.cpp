@@ -30,7 +30,7 @@ class Planner {
       }
       outputs.push_back(output.value);
     }
-    const std::vector<Pass> passes = schedule(graph_, outputs, fuse_);
+    const std::vector<Pass> passes = schedule(graph_, outputs, fuse_, description_.late_inputs);
     note_readers(passes);
     for (const Pass& pass : passes) {
       tangent_ = pass.tangent;
@@ -42,7 +42,8 @@ class Planner {
       for (int32_t node : pass.nodes) count_cost(node);
     }
     add_outputs();
-    assign_memory(plan_, description_.holdable);
+    mark_groups();
+    assign_memory(plan_, description_.holdable, description_.late_inputs);
     return std::move(plan_);
   }
 
@@ -125,7 +126,8 @@ class Planner {
 
   bool depends_on_tangent(int32_t buffer) const {
     const Buffer& root = plan_.buffers[static_cast<size_t>(plan_.buffers[static_cast<size_t>(buffer)].root)];
-    return root.storage == Storage::tangent || root.tangent;
+    const bool late = root.storage == Storage::input && (description_.late_inputs >> root.index & 1) != 0;
+    return root.storage == Storage::tangent || root.tangent || late;
   }
 
   Tensor tensor_of(int32_t buffer) const {
@@ -268,6 +270,20 @@ class Planner {
       root.last = end;  // read after the last step
       const bool whole = root.bytes == buffer.bytes;
       if (root.storage == Storage::arena && root.output < 0 && whole) root.output = static_cast<int32_t>(i);
+    }
+  }
+
+  // Which outputs need a step: backwards from them.
+  void mark_groups() {
+    std::vector<uint32_t> needed(plan_.buffers.size(), 0);
+    const auto root_of = [&](int32_t b) { return static_cast<size_t>(plan_.buffers[static_cast<size_t>(b)].root); };
+    for (size_t i = 0; i < plan_.outputs.size(); ++i) {
+      if (plan_.outputs[i] >= 0) needed[root_of(plan_.outputs[i])] |= 1u << description_.outputs[i].group;
+    }
+    for (size_t i = plan_.steps.size(); i-- > 0;) {
+      Step& step = plan_.steps[i];
+      for (int32_t b : step.outputs) step.groups |= needed[root_of(b)];
+      for (int32_t b : step.inputs) needed[root_of(b)] |= step.groups;
     }
   }
 

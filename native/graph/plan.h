@@ -19,6 +19,7 @@ struct Buffer {
   int32_t index = 0;   // which input, parameter, constant
   int32_t root = -1;   // the buffer whose memory this one shares; itself if none
   int64_t offset = 0;  // arena: bytes, decided for roots
+  bool held = false;   // roots: lies in the arena's first part, which every batch that is held has for itself
   int64_t bytes = 0;
   int32_t first = -1, last = -1;  // steps that write it first and read it last (roots)
   bool tangent = false;           // roots: written by a step that depends on tangents
@@ -29,6 +30,7 @@ struct Step {
   int32_t node = -1;         // the node, for cost and for its rule; -1 for reorders
   bool elementwise = false;  // runs `program`
   bool tangent = false;
+  uint32_t groups = 0;  // of the outputs that need it, a bit a group
   ElementwiseProgram program;
   std::vector<int32_t> inputs, outputs;               // buffers
   std::vector<Tensor> input_tensors, output_tensors;  // strides decided; data is patched when a run starts
@@ -39,6 +41,8 @@ struct Plan {
   std::vector<Step> steps;
   std::vector<int32_t> outputs;  // buffer of each graph output, row-major; -1 where it is zero
   int64_t arena_bytes = 0;
+  int64_t held_bytes = 0;    // of these, what hold writes for apply to read
+  uint32_t held_inputs = 0;  // inputs that apply reads again, a bit an InputSlot
   double flops = 0, bytes = 0;
 };
 

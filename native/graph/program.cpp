@@ -35,6 +35,15 @@ ParameterLayout constant_layout(const Network& network) {
 
 }  // namespace
 
+class Program::Held {
+ public:
+  Held(const std::shared_ptr<Backend>& backend, size_t bytes) : memory(backend, bytes) {}
+
+  DeviceMemory memory;
+  Bindings bindings;  // inputs and parameters of hold
+  bool ready = false;
+};
+
 struct Program::State {
   State(ProgramDescription d, const Network& n, std::shared_ptr<Backend> b, DType type)
       : description(std::move(d)),
@@ -43,7 +52,7 @@ struct Program::State {
         dtype(type),
         plan(make_plan(description, dtype)),
         constants_at(constant_layout(network)),
-        arena(backend, static_cast<size_t>(plan.arena_bytes)),
+        arena(backend, static_cast<size_t>(plan.arena_bytes - plan.held_bytes)),
         constants(backend, static_cast<size_t>(constants_at.length()) * size_of(dtype)),
         base(plan.buffers.size(), nullptr) {
     load_constants();
@@ -74,6 +83,7 @@ struct Program::State {
   // Where output i goes in memory of the caller; null where it must be added from the arena.
   char* destination(const Bindings& bindings, size_t output) const {
     const GraphOutput& out = description.outputs[output];
+    if ((bindings.groups >> out.group & 1) == 0) return nullptr;
     if (out.parameter >= 0) return bindings.accumulate ? nullptr : parameter_at(bindings.sums, out.parameter);
     size_t position = 0;
     for (size_t i = 0; i < output; ++i) position += description.outputs[i].parameter < 0;
@@ -95,28 +105,53 @@ struct Program::State {
                static_cast<size_t>(constants_at.entries()[static_cast<size_t>(buffer.index)].offset) * size_of(dtype);
       default: break;
     }
+    if (buffer.held) return kept->memory.data() + buffer.offset;
     char* direct = buffer.output >= 0 ? destination(bindings, static_cast<size_t>(buffer.output)) : nullptr;
-    return direct != nullptr ? direct : arena.data() + buffer.offset;
+    return direct != nullptr ? direct : scratch(buffer);
+  }
+
+  char* scratch(const Buffer& buffer) const { return arena.data() + (buffer.offset - plan.held_bytes); }
+
+  // Comes with apply.
+  bool late(const Buffer& buffer) const {
+    const bool late_input = buffer.storage == Storage::input && (description.late_inputs >> buffer.index & 1) != 0;
+    return buffer.storage == Storage::tangent || buffer.tangent || late_input;
+  }
+
+  // Of what apply brings, only what the wanted groups read must be there.
+  bool absent(const Bindings& bindings, const Buffer& buffer) const {
+    if (buffer.storage == Storage::tangent) return bindings.tangents == nullptr;
+    return buffer.storage == Storage::input && late(buffer) && bindings.inputs[buffer.index] == nullptr;
   }
 
   enum class Part { all, primal, tangent };
 
+  static bool runs(const Step& step, Part part, uint32_t groups) {
+    if (part == Part::all) return true;
+    return step.tangent ? part == Part::tangent && (step.groups & groups) != 0 : part == Part::primal;
+  }
+
+  // `kept` is where the held part of the arena lies.
   void bind(const Bindings& bindings, Part part) {
-    if (constants_version != network.constants_version()) load_constants();
+    // What apply reads of the constants is what hold read.
+    if (part != Part::tangent && constants_version != network.constants_version()) load_constants();
     for (size_t i = 0; i < plan.buffers.size(); ++i) {
       const Buffer& buffer = plan.buffers[i];
       if (buffer.root != static_cast<int32_t>(i)) continue;
-      // hold has no tangents yet, apply keeps the pointers of hold.
-      if (part == Part::primal && (buffer.storage == Storage::tangent || buffer.tangent)) continue;
-      if (part == Part::tangent && buffer.storage != Storage::tangent && !buffer.tangent) continue;
-      // What hold computes stays in the arena: apply reads it again and again.
-      base[i] = part == Part::primal && buffer.storage == Storage::arena ? arena.data() + buffer.offset
-                                                                         : root_data(bindings, buffer);
+      const bool primal_scratch = buffer.storage == Storage::arena && !buffer.held && !buffer.tangent;
+      if (part == Part::primal && late(buffer)) continue;
+      // Direct outputs of primal steps are held: no result is written before apply.
+      if (part == Part::primal && primal_scratch) base[i] = scratch(buffer);
+      else if (part == Part::tangent && absent(bindings, buffer)) base[i] = nullptr;
+      else if (part != Part::tangent || !primal_scratch) base[i] = root_data(bindings, buffer);
     }
     for (Step& step : plan.steps) {
-      if (part != Part::all && step.tangent != (part == Part::tangent)) continue;
+      if (!runs(step, part, bindings.groups)) continue;
       for (size_t k = 0; k < step.inputs.size(); ++k) step.input_tensors[k].data = data_of(step.inputs[k]);
       for (size_t k = 0; k < step.outputs.size(); ++k) step.output_tensors[k].data = data_of(step.outputs[k]);
+      for (const Tensor& x : step.input_tensors) {
+        if (x.data == nullptr) throw Error(ErrorCode::internal, "expected all inputs of the outputs that are wanted");
+      }
     }
   }
 
@@ -124,9 +159,9 @@ struct Program::State {
     return base[static_cast<size_t>(plan.buffers[static_cast<size_t>(buffer)].root)];
   }
 
-  void execute(Part part) {
+  void execute(Part part, uint32_t groups) {
     for (Step& step : plan.steps) {
-      if (part != Part::all && step.tangent != (part == Part::tangent)) continue;
+      if (!runs(step, part, groups)) continue;
       if (!step.elementwise) {
         const Node& node = description.graph.node(step.node);
         row_of(node.op).forward(node, *backend, step.input_tensors, step.output_tensors);
@@ -142,6 +177,7 @@ struct Program::State {
   void deliver(const Bindings& bindings) {
     for (size_t i = 0; i < description.outputs.size(); ++i) {
       const GraphOutput& out = description.outputs[i];
+      if ((bindings.groups >> out.group & 1) == 0) continue;
       const bool sums = out.parameter >= 0;
       char* to = sums ? parameter_at(bindings.sums, out.parameter) : destination(bindings, i);
       if (to == nullptr) continue;  // rows that the caller does not want
@@ -170,37 +206,71 @@ struct Program::State {
   DeviceMemory arena, constants;
   uint64_t constants_version = 0;
   std::vector<char*> base;
-  bool held = false;
+  std::shared_ptr<Held> own;   // of a holdable program that was not given one
+  const Held* kept = nullptr;  // whose memory the pointers lead to
 };
 
 Program::Program(ProgramDescription description, const Network& network, std::shared_ptr<Backend> backend, DType dtype)
     : state_(std::make_unique<State>(std::move(description), network, std::move(backend), dtype)) {}
 Program::~Program() = default;
 
+std::shared_ptr<Program::Held> Program::make_held() const {
+  return std::make_shared<Held>(state_->backend, held_bytes());
+}
+
 void Program::run(const Bindings& bindings) {
-  state_->held = false;
-  state_->bind(bindings, State::Part::all);
-  state_->execute(State::Part::all);
-  state_->deliver(bindings);
+  State& state = *state_;
+  if (state.plan.held_bytes > 0) {
+    if (!state.own) state.own = make_held();
+    state.own->ready = false;
+    state.kept = state.own.get();
+  }
+  state.bind(bindings, State::Part::all);
+  state.execute(State::Part::all, ~0u);
+  state.deliver(bindings);
 }
 
 void Program::hold(const Bindings& bindings) {
-  if (!state_->description.holdable) throw Error(ErrorCode::internal, "expected a program that was made holdable");
-  state_->bind(bindings, State::Part::primal);
-  state_->execute(State::Part::primal);
-  state_->held = true;
+  if (!state_->own) state_->own = make_held();
+  hold(bindings, *state_->own);
 }
 
 void Program::apply(const Bindings& bindings) {
-  if (!state_->held) throw Error(ErrorCode::internal, "expected hold before apply");
-  state_->bind(bindings, State::Part::tangent);
-  state_->execute(State::Part::tangent);
-  state_->deliver(bindings);
+  if (!state_->own) throw Error(ErrorCode::internal, "expected hold before apply");
+  apply(bindings, *state_->own);
+}
+
+void Program::hold(const Bindings& bindings, Held& held) {
+  State& state = *state_;
+  if (!state.description.holdable) throw Error(ErrorCode::internal, "expected a program that was made holdable");
+  held.ready = false;
+  state.kept = &held;
+  state.bind(bindings, State::Part::primal);
+  state.execute(State::Part::primal, ~0u);
+  held.bindings = bindings;
+  held.ready = true;
+}
+
+void Program::apply(const Bindings& bindings, const Held& held) {
+  if (!held.ready) throw Error(ErrorCode::internal, "expected hold before apply");
+  State& state = *state_;
+  Bindings all = bindings;
+  all.parameters = held.bindings.parameters;
+  for (int slot = 0; slot < input_slots; ++slot) {
+    const bool late = (state.description.late_inputs >> slot & 1) != 0;
+    if (!late) all.inputs[slot] = held.bindings.inputs[slot];
+  }
+  state.kept = &held;
+  state.bind(all, State::Part::tangent);
+  state.execute(State::Part::tangent, all.groups);
+  state.deliver(all);
 }
 
 DType Program::dtype() const { return state_->dtype; }
 int64_t Program::batch() const { return state_->description.graph.batch(); }
 size_t Program::arena_bytes() const { return static_cast<size_t>(state_->plan.arena_bytes); }
+size_t Program::held_bytes() const { return static_cast<size_t>(state_->plan.held_bytes); }
+uint32_t Program::held_inputs() const { return state_->plan.held_inputs; }
 size_t Program::constant_bytes() const {
   return static_cast<size_t>(state_->constants_at.length()) * size_of(state_->dtype);
 }

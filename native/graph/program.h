@@ -14,12 +14,14 @@ namespace palimpsest {
 struct GraphOutput {
   ValueId value = none;
   int32_t parameter = -1;  // -1: a plain output (rows), bound by its position among the plain outputs
+  uint32_t group = 0;      // below 32: outputs that are asked for together
 };
 
 struct ProgramDescription {
   Graph graph;
   std::vector<GraphOutput> outputs;
-  bool holdable = false;  // plan memory so that hold and apply work
+  bool holdable = false;     // plan memory so that hold and apply work
+  uint32_t late_inputs = 0;  // inputs that apply brings, a bit an InputSlot
 };
 
 // Buffers of one run, all on the backend's device, dense row-major, in the program's type unless said.
@@ -30,6 +32,7 @@ struct Bindings {
   std::vector<void*> rows;           // plain outputs, written whole
   void* sums = nullptr;              // flat: entries of parameter outputs are added to (accumulate) or overwritten
   bool accumulate = false;
+  uint32_t groups = ~0u;  // apply: the outputs that are wanted, a bit a group
 };
 
 class Program {
@@ -41,14 +44,23 @@ class Program {
 
   void run(const Bindings& bindings);
 
+  // What one batch keeps between hold and apply: held_bytes() of device memory, and where its inputs lie.
+  class Held;
+  std::shared_ptr<Held> make_held() const;
+
   // Linearise once, apply often: `hold` runs the steps that do not depend on tangents and keeps what the others read;
-  // `apply` runs the others. The inputs of hold must stay alive.
+  // `apply` runs the others that the wanted groups need. The parameters of hold must stay alive and as they are, and so
+  // must the inputs that held_inputs() names. Without `held` the program keeps one batch itself.
   void hold(const Bindings& bindings);
   void apply(const Bindings& bindings);
+  void hold(const Bindings& bindings, Held& held);
+  void apply(const Bindings& bindings, const Held& held);
 
   DType dtype() const;
   int64_t batch() const;
-  size_t arena_bytes() const;  // planned before anything is allocated
+  size_t arena_bytes() const;  // planned before anything is allocated; what one held batch keeps is among them
+  size_t held_bytes() const;
+  uint32_t held_inputs() const;  // a bit an InputSlot
   size_t constant_bytes() const;
   double flops() const;
   double bytes() const;

@@ -140,11 +140,13 @@ class Fusion {
   std::vector<Group> groups_;
 };
 
-std::vector<char> tangent_nodes(const Graph& graph) {
+std::vector<char> tangent_nodes(const Graph& graph, uint32_t late) {
   std::vector<char> values(static_cast<size_t>(graph.value_count()), 0),
       nodes(static_cast<size_t>(graph.node_count()), 0);
   for (ValueId id = 0; id < graph.value_count(); ++id) {
-    values[static_cast<size_t>(id)] = graph.value(id).source == Source::tangent;
+    const Value& value = graph.value(id);
+    const bool comes_late = value.source == Source::input && (late >> value.index & 1) != 0;
+    values[static_cast<size_t>(id)] = value.source == Source::tangent || comes_late;
   }
   for (int32_t i = 0; i < graph.node_count(); ++i) {
     for (ValueId input : graph.node(i).inputs) nodes[static_cast<size_t>(i)] |= values[static_cast<size_t>(input)];
@@ -155,8 +157,8 @@ std::vector<char> tangent_nodes(const Graph& graph) {
 
 }  // namespace
 
-std::vector<Pass> schedule(const Graph& graph, const std::vector<ValueId>& outputs, bool fuse) {
-  const std::vector<char> tangent = tangent_nodes(graph);
+std::vector<Pass> schedule(const Graph& graph, const std::vector<ValueId>& outputs, bool fuse, uint32_t late) {
+  const std::vector<char> tangent = tangent_nodes(graph, late);
   const std::vector<int32_t> order = depth_order(graph, live_nodes(graph, outputs));
   if (fuse) return Fusion(graph, order, tangent).run();
   std::vector<Pass> result;
