@@ -11,19 +11,21 @@ import {
   type LossOptions,
   type ProductOptions,
 } from './model/products.js'
-import { checkData, holdData, type Data } from './model/passes.js'
+import { heldCotangent, Linearization, type LinearizeOptions } from './model/linearization.js'
+import { checkData, checkSignal, holdData, type Data } from './model/passes.js'
 import {
   deviceOf,
   deviceOption,
   importOptions,
   readFisherOptions,
+  readLinearizeOptions,
   readLossOptions,
   readProductOptions,
   vectorOptions,
 } from './model/options.js'
 import { Programs } from './model/programs.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
-import { native, type DType, type FloatArray, type NativeVector } from './native.js'
+import { memoryShare, native, type DType, type FloatArray, type NativeVector } from './native.js'
 import type { NetworkDescription, TensorMap } from './network.js'
 import {
   exportNetwork,
@@ -36,7 +38,7 @@ import {
 } from './onnx/index.js'
 import { invalid, readOptions } from './options.js'
 import { readSafetensors, writeSafetensors } from './safetensors.js'
-import { ParameterVector } from './vector.js'
+import { finiteCopy, ParameterVector } from './vector.js'
 
 /** A network with its weights, as the importer or a builder made it. */
 export interface NetworkSource {
@@ -82,6 +84,7 @@ export class Model {
   #wide: NativeVector | undefined
   #wideVersion = -1
   #version = 0
+  #statisticsRevision = 0
   #disposed = false
 
   private constructor(source: NetworkSource, device: string, origin: Origin) {
@@ -199,6 +202,7 @@ export class Model {
   async setStatistics(values: ReadonlyMap<number, Float32Array>): Promise<void> {
     this.#check()
     this.#version++
+    if (values.size > 0) this.#statisticsRevision++
     await Promise.all([...values].map(([index, data]) => this.engine.network.setConstant(index, data)))
   }
 
@@ -282,18 +286,7 @@ export class Model {
     const read = readProductOptions(options, 'vjp()')
     const held = holdData(data, this.engine, false)
     const rows = checkData(held, this.engine, false)
-    if (!(cotangent instanceof Float32Array || cotangent instanceof Float64Array)) {
-      throw invalid('cotangent', 'a Float32Array or Float64Array', cotangent)
-    }
-    if (cotangent.length !== rows * this.classes) {
-      throw new PalimpsestError(
-        'ERR_SHAPE',
-        `expected a cotangent of ${rows} x ${this.classes} values, got ${cotangent.length}`,
-      )
-    }
-    const u = cotangent.slice()
-    const wrong = u.findIndex((value) => !Number.isFinite(value))
-    if (wrong >= 0) throw invalid('cotangent', 'finite values', u[wrong])
+    const u = heldCotangent(cotangent, rows, this.classes)
     return new ParameterVector(await vjp(this.engine, held, u, read))
   }
 
@@ -313,6 +306,37 @@ export class Model {
   /** Hessian of the mean loss times v, exact (Pearlmutter 1994). */
   async hessianProduct(data: Data, v: ParameterVector, options: LossOptions = {}): Promise<ParameterVector> {
     return this.#curvatureProduct('hessianProduct', data, v, options)
+  }
+
+  /**
+   * The network linearised at its present weights on a batch (or a Dataset): products with many tangents then cost no
+   * forward pass. It keeps its own copy of the weights and all of the batch that products need; dispose it.
+   *
+   * Errors: ERR_OUT_OF_MEMORY where `memory` is too small for the batch, ERR_INVALID_ARGUMENT where running statistics
+   * change during the call, and those of every product.
+   */
+  async linearize(data: Data, options: LinearizeOptions = {}): Promise<Linearization> {
+    this.#check()
+    const read = readLinearizeOptions(options, 'linearize()')
+    checkSignal(read.signal)
+    const held = holdData(data, this.engine, false)
+    const revision = this.#statisticsRevision
+    const weights = await this.#weights.clone(read.precision ?? 'float32')
+    try {
+      const made = await Linearization.make(this.engine, held, weights, {
+        ...read,
+        memory: read.memory ?? memoryShare(),
+      })
+      if (this.#statisticsRevision === revision) return made
+      made.dispose()
+      throw new PalimpsestError(
+        'ERR_INVALID_ARGUMENT',
+        'expected the running statistics to stay as they are during linearize(), got others',
+      )
+    } catch (error) {
+      weights.dispose()
+      throw error
+    }
   }
 
   /** Diagonal of the Fisher matrix of the softmax likelihood: mean over rows of squared per-example gradients. */
@@ -514,12 +538,4 @@ function historyOf(text: string | undefined): HistoryEntry[] {
     const what = 'a history of what was done, e.g. scrub:mnemonic, in the metadata'
     throw new PalimpsestError('ERR_MODEL_FORMAT', `expected ${what}, got '${entry}'`)
   })
-}
-
-/** The vector as it is now, in that type; ERR_INVALID_ARGUMENT where a value is not finite (in float64: its square). */
-async function finiteCopy(v: ParameterVector, dtype: DType, name: string): Promise<ParameterVector> {
-  const copy = await v.clone(dtype)
-  if (Number.isFinite(await copy.dot(copy))) return copy
-  copy.dispose()
-  throw new PalimpsestError('ERR_INVALID_ARGUMENT', `expected finite values for '${name}', got NaN or infinite ones`)
 }

@@ -24,6 +24,7 @@ export type Quantity =
   | 'fisherClass'
   | 'linearGradient'
   | 'channelStatistics'
+  | 'linearization'
 
 export interface DeviceInfo {
   /** What `device` options take: 'cpu'. */
@@ -192,6 +193,51 @@ export interface NativeProgram extends Disposable {
   apply(call: ProgramResults): Promise<FloatArray[]>
 }
 
+/** What a call of a linearization reads; each product says which. All vectors are of its type. */
+interface LinearizedCall {
+  /** Which of the held batches. */
+  slot: number
+  /** Add to `sums` (true) or overwrite them (default). */
+  accumulate?: boolean
+}
+
+/**
+ * Batches of one size, each linearised at the point it was held at and kept in a slot; what does not depend on a tangent or
+ * cotangent is computed by `hold` alone. Steps run in call order; arrays are copied before the call returns.
+ */
+export interface NativeLinearization extends Disposable {
+  readonly batch: number
+  /** Memory of one slot, of what the slots share, and of everything there is now. */
+  readonly slotBytes: number
+  readonly sharedBytes: number
+  readonly bytes: number
+  /** Keeps a batch in a slot, in place of what was there; the parameters must stay as they are while it is used. */
+  hold(slot: number, call: Pick<ProgramInputs, 'rows' | 'inputs' | 'parameters'>): Promise<void>
+  release(slot: number): Promise<void>
+  /** J v of each tangent, [rows, K]. */
+  jvp(call: { slot: number; tangents: readonly NativeVector[] }): Promise<FloatArray[]>
+  /** sums[i] (+)= J^T cotangents[i], [rows, K] each. */
+  vjp(call: LinearizedCall & { cotangents: readonly FloatArray[]; sums: readonly NativeVector[] }): Promise<unknown>
+  /** sums[i] (+)= J^T (weight H_loss) J tangents[i]. */
+  ggnProduct(
+    call: LinearizedCall & {
+      loss: Loss
+      weight: number
+      tangents: readonly NativeVector[]
+      sums: readonly NativeVector[]
+    },
+  ): Promise<unknown>
+  /** sums[0] (+)= J^T (weight (f + J w - targets)); gives the residual f + J w - targets, [rows, K]. */
+  linearGradient(
+    call: LinearizedCall & {
+      targets: FloatArray
+      weight: number
+      tangents: readonly [NativeVector]
+      sums: readonly [NativeVector]
+    },
+  ): Promise<[FloatArray]>
+}
+
 export interface ProgramOptions {
   quantity: Quantity
   /** Rows of a batch. */
@@ -277,6 +323,8 @@ export interface Native {
     shaped?: Float64Array,
   ): Promise<void>
   createProgram: (network: NativeNetwork, options: ProgramOptions) => Promise<NativeProgram>
+  /** The network's linearization for batches of one size; the quantity is 'linearization'. */
+  createLinearization: (network: NativeNetwork, options: ProgramOptions) => Promise<NativeLinearization>
   /** Bytes that createProgram would allocate for the arena. */
   plannedBytes: (network: NativeNetwork, options: ProgramOptions) => Promise<number>
 }
@@ -347,6 +395,11 @@ let loaded: Native | undefined
 /** The addon, loaded at first use. Throws ERR_ADDON with cause and cure where it cannot be. */
 export function native(): Native {
   return (loaded ??= load())
+}
+
+/** Half of what this process may still allocate (its container's limit counts): what is held where nobody says how much. */
+export function memoryShare(): number {
+  return Math.floor(process.availableMemory() / 2)
 }
 
 /** Memory of this process in bytes: resident now, and the most it has been. */

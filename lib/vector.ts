@@ -141,3 +141,11 @@ function operand(x: unknown): NativeVector {
   if (!(x instanceof ParameterVector)) throw invalid('x', 'a ParameterVector', x)
   return x.native
 }
+
+/** The vector as it is now, in that type; ERR_INVALID_ARGUMENT where a value is not finite (in float64: its square). @internal */
+export async function finiteCopy(v: ParameterVector, dtype: DType, name: string): Promise<ParameterVector> {
+  const copy = await v.clone(dtype)
+  if (Number.isFinite(await copy.dot(copy))) return copy
+  copy.dispose()
+  throw new PalimpsestError('ERR_INVALID_ARGUMENT', `expected finite values for '${name}', got NaN or infinite ones`)
+}

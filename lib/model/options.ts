@@ -19,6 +19,7 @@ import {
 } from '../options.js'
 import type { PassOptions, Progress } from './passes.js'
 import type { FisherOptions } from './fisher.js'
+import type { LinearizedLossOptions, LinearizeOptions } from './linearization.js'
 import type { LossOptions, ProductOptions } from './products.js'
 
 const pass = { signal: optional(abortSignal), onProgress: optional(callback<(progress: Progress) => void>()) }
@@ -38,6 +39,8 @@ const loss = {
   labelSmoothing: optional(number({ min: 0, max: 1 })),
   ...product,
 }
+const linearize = { memory: optional(number({ min: 1 })), ...product }
+const linearizedLoss = { loss: optional(oneOf('crossEntropy', 'squaredError')), ...pass }
 const fisher = {
   type: optional(oneOf('empirical', 'exact', 'mc')),
   samples: optional(integer({ min: 1 })),
@@ -57,6 +60,8 @@ export const readPassOptions = reader<PassOptions>(pass)
 export const readProductOptions = reader<ProductOptions>(product)
 const readLoss = reader<LossOptions>(loss)
 const readFisher = reader<FisherOptions>(fisher)
+export const readLinearizeOptions = reader<LinearizeOptions>(linearize)
+export const readLinearizedLossOptions = reader<LinearizedLossOptions>(linearizedLoss)
 
 export function readLossOptions(given: unknown, of: string): LossOptions {
   const read = readLoss(given, of)

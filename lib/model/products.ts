@@ -147,7 +147,7 @@ export async function rowsPass(
 }
 
 /** What could not be computed is refused, never returned as NaN. */
-function overflow(what: string, value: number, where: string): PalimpsestError {
+export function overflow(what: string, value: number, where: string): PalimpsestError {
   return new PalimpsestError(
     'ERR_INVALID_ARGUMENT',
     `expected inputs and weights whose ${what} is finite, got ${value} in ${where}`,

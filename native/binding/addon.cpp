@@ -3,6 +3,7 @@
 
 #include "binding/devices.h"
 #include "binding/environment.h"
+#include "binding/linearization_handle.h"
 #include "binding/low_rank_handle.h"
 #include "binding/network_handle.h"
 #include "binding/privacy.h"
@@ -34,6 +35,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   VectorHandle::init(env, exports);
   RowsHandle::init(env, exports);
   ProgramHandle::init(env, exports);
+  LinearizationHandle::init(env, exports);
   LowRankHandle::init(env, exports);
   RidgeHandle::init(env, exports);
   init_privacy(env, exports);

@@ -33,12 +33,14 @@ DeviceProgram::DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const Produc
 DeviceProgram::DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype,
                              ProgramDescription description)
     : placed_(std::move(placed)), options_(options), dtype_(dtype), signature_(description) {
+  program_ = std::make_unique<Program>(std::move(description), placed_->network, queue().shared_backend(), dtype);
   try {
     for (int slot = 0; slot < input_slots; ++slot) {
-      if (signature_.inputs[slot].read) inputs_[slot] = allocate(element_count(signature_.inputs[slot].dims));
+      // A linearization keeps inputs with each batch.
+      const bool kept = options.quantity == Quantity::linearization && (program_->held_inputs() >> slot & 1) != 0;
+      if (signature_.inputs[slot].read && !kept) inputs_[slot] = allocate(element_count(signature_.inputs[slot].dims));
     }
     for (const ProgramOutput& output : signature_.outputs) outputs_.push_back(allocate(output.count));
-    program_ = std::make_unique<Program>(std::move(description), placed_->network, queue().shared_backend(), dtype);
   } catch (...) {
     for (void* buffer : buffers_) queue().backend().release(buffer);
     throw;
@@ -58,22 +60,23 @@ void* DeviceProgram::allocate(int64_t count) {
 }
 
 void DeviceProgram::take_inputs(Staging& staging) {
-  Backend& backend = queue().backend();
   for (int slot = 0; slot < input_slots; ++slot) {
-    const ProgramInput& input = signature_.inputs[slot];
-    if (!input.read) continue;
-    if (slot != input_x || !staging.gather.store) {
-      backend.copy_in(inputs_[slot], staging.inputs[slot].data(), staging.inputs[slot].size());
-      continue;
-    }
-    const StagedGather& gather = staging.gather;
-    GatherSpec spec{gather.channels, gather.height, gather.width, gather.pad, gather.scale, gather.shift};
-    const int64_t batch = input.dims[0];
-    const bool image = gather.height * gather.width > 1;
-    Dims dims = image ? Dims{batch, gather.channels, gather.height, gather.width} : Dims{batch, gather.channels};
-    backend.gather_rows(spec, gather.rows, gather.store->data(), gather.store->type() == RowType::u8,
-                        dense_tensor(inputs_[slot], dtype_, std::move(dims)));
+    if (signature_.inputs[slot].read) take_input(static_cast<InputSlot>(slot), staging, inputs_[slot]);
   }
+}
+
+void DeviceProgram::take_input(InputSlot slot, Staging& staging, void* target) {
+  Backend& backend = queue().backend();
+  if (slot != input_x || !staging.gather.store) {
+    return backend.copy_in(target, staging.inputs[slot].data(), staging.inputs[slot].size());
+  }
+  const StagedGather& gather = staging.gather;
+  GatherSpec spec{gather.channels, gather.height, gather.width, gather.pad, gather.scale, gather.shift};
+  const int64_t batch = signature_.inputs[slot].dims[0];
+  const bool image = gather.height * gather.width > 1;
+  Dims dims = image ? Dims{batch, gather.channels, gather.height, gather.width} : Dims{batch, gather.channels};
+  backend.gather_rows(spec, gather.rows, gather.store->data(), gather.store->type() == RowType::u8,
+                      dense_tensor(target, dtype_, std::move(dims)));
 }
 
 void DeviceProgram::note_first_run() {

@@ -60,12 +60,18 @@ class DeviceProgram {
   void hold(Staging& staging, const VectorsOfCall& vectors);
   void apply(Staging& staging, const VectorsOfCall& vectors);
 
+ protected:
+  void take_input(InputSlot slot, Staging& staging, void* target);
+  void note_first_run();
+  void* input(InputSlot slot) const { return inputs_[slot]; }
+  void* output(size_t index) const { return outputs_[index]; }
+  Program& planned() { return *program_; }
+
  private:
   DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype,
                 ProgramDescription description);
   void* allocate(int64_t count);
   void take_inputs(Staging& staging);
-  void note_first_run();
   void give_outputs(Staging& staging);
   Bindings bindings(const VectorsOfCall& vectors) const;
 

@@ -57,6 +57,7 @@ void Environment::end() noexcept {
   close();
   error_class_.Reset();
   program_class_.Reset();
+  linearization_class_.Reset();
 }
 
 void Environment::require_open() const {

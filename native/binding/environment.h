@@ -38,6 +38,7 @@ class Environment : public std::enable_shared_from_this<Environment> {
 
   Napi::FunctionReference& error_class() { return error_class_; }
   Napi::FunctionReference& program_class() { return program_class_; }
+  Napi::FunctionReference& linearization_class() { return linearization_class_; }
 
  private:
   explicit Environment(Napi::Env env);
@@ -49,7 +50,7 @@ class Environment : public std::enable_shared_from_this<Environment> {
   Napi::Env env_;
   napi_threadsafe_function channel_ = nullptr;
   int64_t unsettled_ = 0;
-  Napi::FunctionReference error_class_, program_class_;
+  Napi::FunctionReference error_class_, program_class_, linearization_class_;
 
   std::mutex mutex_;
   std::deque<std::unique_ptr<PendingTask>> finished_;

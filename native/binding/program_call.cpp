@@ -12,7 +12,7 @@ namespace palimpsest {
 
 namespace {
 
-constexpr std::array<std::pair<const char*, Quantity>, 13> quantities = {{
+constexpr std::array<std::pair<const char*, Quantity>, 14> quantities = {{
     {"evaluate", Quantity::evaluate},
     {"jvp", Quantity::jvp},
     {"evaluateJvp", Quantity::evaluate_jvp},
@@ -26,6 +26,7 @@ constexpr std::array<std::pair<const char*, Quantity>, 13> quantities = {{
     {"fisherClass", Quantity::fisher_class},
     {"linearGradient", Quantity::linear_gradient},
     {"channelStatistics", Quantity::channel_statistics},
+    {"linearization", Quantity::linearization},
 }};
 
 Quantity quantity_named(const Napi::Value& value) {
@@ -34,13 +35,6 @@ Quantity quantity_named(const Napi::Value& value) {
     if (wanted == name) return quantity;
   }
   refuse("the name of a quantity", "quantity", value);
-}
-
-Loss loss_named(const Napi::Value& value) {
-  const std::string wanted = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
-  if (wanted == "squaredError") return Loss::squared_error;
-  if (wanted != "crossEntropy") refuse("'crossEntropy' or 'squaredError'", "loss", value);
-  return Loss::cross_entropy;
 }
 
 std::vector<bool> chosen_parameters(const Napi::Value& value, const ParameterLayout& layout) {
@@ -66,6 +60,15 @@ std::vector<int32_t> value_ids(const Napi::Value& value) {
   return taps;
 }
 
+}  // namespace
+
+Loss loss_named(const Napi::Value& value) {
+  const std::string wanted = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (wanted == "squaredError") return Loss::squared_error;
+  if (wanted != "crossEntropy") refuse("'crossEntropy' or 'squaredError'", "loss", value);
+  return Loss::cross_entropy;
+}
+
 std::shared_ptr<DeviceVector> vector_of_call(const Napi::Value& value, const char* name, const DeviceProgram& program) {
   const std::shared_ptr<DeviceVector>& vector = VectorHandle::from(value, name).held();
   if (&vector->queue() != &program.queue() || !same_layout(*vector->layout(), program.layout())) {
@@ -79,19 +82,24 @@ std::shared_ptr<DeviceVector> vector_of_call(const Napi::Value& value, const cha
   return vector;
 }
 
+void copy_rows(const Napi::Value& value, const char* name, InputSlot slot, const DeviceProgram& program, int64_t rows,
+               std::vector<std::byte>& target) {
+  const ProgramInput& input = program.signature().inputs[slot];
+  target.resize(static_cast<size_t>(input.row_size * program.options().batch) * size_of(program.dtype()));
+  copy_floats(value, name, rows * input.row_size, program.dtype(), target.data());
+  const size_t used = static_cast<size_t>(rows * input.row_size) * size_of(program.dtype());
+  std::memset(target.data() + used, 0, target.size() - used);
+}
+
+namespace {
+
 size_t padded_bytes(const ProgramInput& input, const DeviceProgram& program) {
   return static_cast<size_t>(input.row_size * program.options().batch) * size_of(program.dtype());
 }
 
-// Copies `rows` rows and clears the rest.
 void stage_rows(const Napi::Value& value, const char* name, InputSlot slot, const DeviceProgram& program,
                 Staging& staging) {
-  const ProgramInput& input = program.signature().inputs[slot];
-  std::vector<std::byte>& target = staging.inputs[slot];
-  target.resize(padded_bytes(input, program));
-  copy_floats(value, name, staging.rows * input.row_size, program.dtype(), target.data());
-  const size_t used = static_cast<size_t>(staging.rows * input.row_size) * size_of(program.dtype());
-  std::memset(target.data() + used, 0, target.size() - used);
+  copy_rows(value, name, slot, program, staging.rows, staging.inputs[slot]);
 }
 
 // The tail repeats the first row: a value the network meets anyway, so that nothing overflows there.
@@ -154,6 +162,15 @@ void read_results(const Napi::Object& from, const DeviceProgram& program, Stagin
 }
 
 }  // namespace
+
+std::shared_ptr<DeviceVector> read_batch(const Napi::Value& value, const DeviceProgram& program, Staging& staging) {
+  const Napi::Object from = object(value, "call");
+  const Napi::Value rows = from.Get("rows"), inputs = from.Get("inputs"), parameters = from.Get("parameters");
+  staging.rows = whole_number(rows, "rows", 1, program.options().batch);
+  std::shared_ptr<DeviceVector> vector = vector_of_call(parameters, "parameters", program);
+  stage_inputs(inputs, program, staging);
+  return vector;
+}
 
 const char* quantity_name(Quantity wanted) {
   for (const auto& [name, quantity] : quantities) {
