@@ -19,6 +19,11 @@ VectorHandle& operand(const LowRankState& state, const Napi::Value& value, const
   return handle;
 }
 
+// The backend where it multiplies what lies in the host's memory, as the rows do.
+std::shared_ptr<Backend> host_products(const StepQueue& queue) {
+  return queue.device() == "cpu" ? queue.shared_backend() : nullptr;
+}
+
 }  // namespace
 
 void LowRankHandle::init(Napi::Env env, Napi::Object exports) {
@@ -66,7 +71,7 @@ Napi::Value LowRankHandle::factor(const Napi::CallbackInfo& info) {
                     [state = held(), theta, mu] {
                       if (!state->preconditioner) {
                         state->preconditioner.emplace(std::move(state->jacobian), state->rows, state->selection.size(),
-                                                      state->sampled);
+                                                      state->sampled, host_products(state->queue));
                       }
                       state->preconditioner->factor(theta, mu);
                     })

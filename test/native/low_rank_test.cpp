@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "core/parallel.h"
+#include "graph_run.h"
 
 using namespace palimpsest;
 
@@ -127,6 +128,32 @@ TEST(low_rank_inverse_of_long_vectors_crosses_chunks) {
       for (size_t j = 0; j < x.size(); ++j) back[j] += p.theta / p.sampled * product * row[j];
     }
     CHECK(check::relative_error(back.data(), p.v.data(), x.size()) <= 1e-10);
+  }
+}
+
+// By the backend's float32 products, over more columns than one of them takes; where the damping is below what float32
+// loses of the Gram matrix, that matrix is wide after all.
+TEST(low_rank_inverse_by_float32_products) {
+  for (const double mu : {50.0, 1e-7}) {
+    const Problem p = make_problem(24, 9'001, 8, 1, mu);
+    const LowRankPreconditioner wide = build(p);
+    LowRankPreconditioner narrow(p.jacobian, p.rows, p.parameters, p.sampled, check::cpu());
+    narrow.factor(p.theta, mu);
+    std::vector<double> expected(p.v.size()), by_narrow_gram(p.v.size());
+    wide.apply_inverse<double>(p.v, expected);
+    narrow.apply_inverse<double>(p.v, by_narrow_gram);
+    const std::vector<long double> reference(expected.begin(), expected.end());
+    const double off = check::relative_error(by_narrow_gram.data(), reference.data(), expected.size());
+    if (mu < 1e-3) {
+      CHECK(by_narrow_gram == expected);
+      continue;
+    }
+    CHECK(off > 0 && off <= 1e-5);
+    const std::vector<float> v(p.v.begin(), p.v.end());
+    std::vector<float> x = v;
+    narrow.apply_inverse<float>(x, x);
+    CHECK(check::relative_error(x.data(), reference.data(), x.size()) <= 2e-5);
+    check::check_telling(x.data(), x.size(), "M^-1 v");
   }
 }
 
