@@ -122,6 +122,35 @@ void check_hold_and_apply(uint64_t seed, bool windows) {
   }
 }
 
+// One program holds several batches, each with parameters of its own, and applies to them in any order.
+void check_several_held(uint64_t seed) {
+  const RandomGraph random = random_graph(seed, seed % 2 == 1, true);
+  Rows rows(random, true);
+  struct Batch {
+    Point point;
+    std::unique_ptr<Bound> bound;
+    std::shared_ptr<Program::Held> held;
+  };
+  std::vector<Batch> batches(3);
+  for (size_t i = 0; i < batches.size(); ++i) {
+    Batch& batch = batches[i];
+    batch.point = random.point;
+    for (Values& values : batch.point.parameters) {
+      for (double& value : values) value *= 1 + 0.25 * static_cast<double>(i);
+    }
+    batch.bound = std::make_unique<Bound>(random.network, batch.point, DType::f64);
+    batch.held = rows.program().make_held();
+    CHECK_THROWS(ErrorCode::internal, rows.program().apply(rows.bind(*batch.bound), *batch.held));
+    rows.program().hold(rows.bind(*batch.bound), *batch.held);
+  }
+  for (size_t i : {2, 0, 1, 2}) {
+    Bindings bindings = rows.bind(*batches[i].bound);
+    bindings.parameters = nullptr;
+    rows.program().apply(bindings, *batches[i].held);
+    CHECK(same(rows.read(), run_graph(random.graph, random.network, random.outputs, batches[i].point)));
+  }
+}
+
 // <y_bar, jvp(x_dot)> = <vjp(y_bar), x_dot> over whole graphs with shared values.
 void check_adjointness(uint64_t seed) {
   const RandomGraph random = random_graph(seed, seed % 2 == 1, false);
@@ -171,6 +200,7 @@ TEST(random_graphs_with_images_run_as_interpreted) {
 
 TEST(random_graphs_hold_and_apply) {
   for (uint64_t seed = 0; seed < random_graphs; ++seed) check_hold_and_apply(seed, seed % 2 == 1);
+  for (uint64_t seed = 0; seed < random_graphs; ++seed) check_several_held(seed);
 }
 
 TEST(random_graphs_are_adjoint) {
