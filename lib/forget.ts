@@ -55,6 +55,11 @@ export interface ForgetOptions extends ForgetRequest, PassOptions {
   epochs?: number
   /** Of the rows that the preconditioner samples, default 0. */
   seed?: number
+  /**
+   * Most bytes that linearised batches may take; default half of the free memory. Batches that do not fit are linearised
+   * again in every pass; the result is the same, bit for bit.
+   */
+  memory?: number
   /** For tests only: noise of a known seed can be subtracted again. */
   noiseSeed?: number
 }
@@ -79,6 +84,7 @@ const table = {
   maxIterations: withDefault(integer({ min: 1 }), 500),
   epochs: withDefault(integer({ min: 1 }), 3),
   seed: withDefault(integer(), 0),
+  memory: optional(integer({ min: 1 })),
   noiseSeed: optional(integer()),
   signal: optional(abortSignal),
   onProgress: optional(callback<(progress: Progress) => void>()),
@@ -211,6 +217,7 @@ function commit(model: TangentModel, state: TangentState, outcome: Outcome): For
     solver: solved.solver,
     iterations: solved.iterations,
     passes: solved.passes,
+    memory: solved.memory,
     bound: boundOf(ledger, release, measuredOf(solved, promised), assumptions),
     seconds: (performance.now() - outcome.start) / 1000,
     peakMemoryBytes: memory().peak,

@@ -2,6 +2,7 @@
 import type { Assumption, Bound, Measured } from '../bound.js'
 import { native } from '../native.js'
 import type { TangentModel } from '../tangent.js'
+import type { SolveMemory } from '../tangent/quadratic.js'
 import type { Promised } from './promise.js'
 import type { SolvedRequest } from './solvers.js'
 
@@ -16,6 +17,8 @@ export interface ForgetReport {
   iterations: number
   /** Sweeps over the retained rows, the preconditioner's and the verification's included. */
   passes: { float32: number; float64: number }
+  /** Which batches were linearised once and held, which again in every pass; null where none is linearised twice. */
+  memory: SolveMemory | null
   bound: Bound
   seconds: number
   peakMemoryBytes: number

@@ -4,8 +4,9 @@ import { PalimpsestError } from '../errors.js'
 import type { PassOptions } from '../model/passes.js'
 import { native, type NativeVector } from '../native.js'
 import { certify } from '../tangent/certificate.js'
-import { problemOf, solveCold } from '../tangent/fit.js'
+import { solveCold, withProblem } from '../tangent/fit.js'
 import type { HeadRows } from '../tangent/head.js'
+import type { SolveMemory } from '../tangent/quadratic.js'
 import { descend } from '../tangent/sgd.js'
 import { solve } from '../tangent/solve.js'
 import type { TangentModel, TangentState } from '../tangent.js'
@@ -16,6 +17,8 @@ export interface SolvedRequest {
   exact: boolean
   iterations: number
   passes: { float32: number; float64: number }
+  /** What was held; null where no batch was linearised twice. */
+  memory: SolveMemory | null
   /** Certified at the published mean. */
   distance: number
   energy: number | null
@@ -43,6 +46,7 @@ export interface SolverOptions {
   maxIterations: number
   epochs: number
   seed: number
+  memory: number | undefined
 }
 
 interface Rows {
@@ -84,15 +88,17 @@ async function refit(
   passes: PassOptions,
 ): Promise<SolvedRequest> {
   await vectors.w.fill(0)
-  const { maxIterations, seed } = options
+  const { maxIterations, seed, memory: budget } = options
   const tolerance = options.tolerance ?? 1e-3
-  const solved = await solveCold(model, rows.retained, vectors, { tolerance, maxIterations, seed, ...passes })
-  const { iterations, distance, head } = solved
+  const how = { tolerance, maxIterations, seed, ...(budget !== undefined && { memory: budget }), ...passes }
+  const solved = await solveCold(model, rows.retained, vectors, how)
+  const { iterations, memory, distance, head } = solved
   return {
     solver: 'refit',
     exact: true,
     iterations,
     passes: solved.passes,
+    memory,
     distance,
     energy: null,
     residual: 0,
@@ -124,24 +130,32 @@ async function newton(
   options: SolverOptions,
   passes: PassOptions,
 ): Promise<SolvedRequest> {
-  const problem = problemOf(model, rows.retained)
   const place = placement(model, vectors, goal)
   let spacing: number | undefined
-  const { certificate, iterations } = await solve(problem, vectors.w, {
-    ...passes,
-    target:
-      goal.distance === null ? { relative: options.tolerance ?? 1e-4 } : { distance: goal.noiseScale * goal.distance },
-    mostIterations: options.maxIterations,
-    seed: options.seed,
-    place: async (w) => {
-      spacing = await place(w)
-    },
+  const target =
+    goal.distance === null ? { relative: options.tolerance ?? 1e-4 } : { distance: goal.noiseScale * goal.distance }
+  return withProblem(model, rows.retained, options.memory, async (problem) => {
+    const { certificate, iterations } = await solve(problem, vectors.w, {
+      ...passes,
+      target,
+      mostIterations: options.maxIterations,
+      seed: options.seed,
+      place: async (w) => {
+        spacing = await place(w)
+      },
+    })
+    return {
+      solver: 'newton',
+      exact: false,
+      iterations,
+      passes: { ...problem.passes },
+      memory: await problem.memory(),
+      ...certificate,
+      mahalanobis: certificate.distance,
+      ...(spacing && { spacing }),
+      head: undefined,
+    }
   })
-  const head = undefined
-  const used = { ...problem.passes }
-  const mahalanobis = certificate.distance
-  const where = { ...certificate, mahalanobis, ...(spacing && { spacing }) }
-  return { solver: 'newton', exact: false, iterations, passes: used, ...where, head }
 }
 
 /** The control: as many epochs as were asked for, then the same certificate; without noise nothing need be met. */
@@ -154,34 +168,31 @@ async function paperSgd(
   options: SolverOptions,
   passes: PassOptions,
 ): Promise<SolvedRequest> {
-  const problem = problemOf(model, rows.retained)
-  const { w } = vectors
-  const { epochs, seed } = options
-  const iterations = await descend(model.core.engine, rows.retained, problem, w, {
-    ...passes,
-    epochs,
-    seed,
-    batchSize: 256,
-  })
-  const spacing = await placement(model, vectors, goal)(w)
-  const rho = problem.vector('float64')
-  try {
-    const measure = await problem.gradient(w, rho, passes)
-    const certificate = await certify(problem, { w, witness: w, rho, measure }, passes)
-    requireGoal(certificate.distance, goal)
-    return {
-      solver: 'sgd',
-      exact: false,
-      iterations,
-      passes: { ...problem.passes },
-      ...certificate,
-      mahalanobis: certificate.distance,
-      ...(spacing && { spacing }),
-      head: await state.head?.without(rows.positions, passes),
+  return withProblem(model, rows.retained, options.memory, async (problem) => {
+    const { w } = vectors
+    const { epochs, seed } = options
+    const how = { ...passes, epochs, seed, batchSize: 256 }
+    const iterations = await descend(model.core.engine, rows.retained, problem, w, how)
+    const spacing = await placement(model, vectors, goal)(w)
+    const rho = problem.vector('float64')
+    try {
+      const certificate = await certify(problem, { w, witness: w, rho }, passes)
+      requireGoal(certificate.distance, goal)
+      return {
+        solver: 'sgd',
+        exact: false,
+        iterations,
+        passes: { ...problem.passes },
+        memory: await problem.memory(),
+        ...certificate,
+        mahalanobis: certificate.distance,
+        ...(spacing && { spacing }),
+        head: await state.head?.without(rows.positions, passes),
+      }
+    } finally {
+      rho.dispose()
     }
-  } finally {
-    rho.dispose()
-  }
+  })
 }
 
 /** The head in closed form: subtract, factor, solve, certify. */
@@ -208,6 +219,7 @@ async function closedForm(
       exact: false,
       iterations: 0,
       passes: { float32: 0, float64: 0 },
+      memory: null,
       distance,
       energy,
       residual,

@@ -54,11 +54,7 @@ export class LinearizedBatches {
   static async plan(engine: Engine, data: Data, options: LinearizedOptions): Promise<LinearizedBatches> {
     const { dtype, parameters, memory, reserved = 0, whole = false } = options
     const rows = checkData(data, engine, false)
-    const program: Omit<ProgramOptions, 'batch'> = {
-      quantity: 'linearization',
-      dtype,
-      ...(parameters && { parameters }),
-    }
+    const program = programOf(dtype, parameters)
     const batch = await engine.programs.batchSize(program, rows)
     // Before anything is allocated: what is planned holds one slot and what the slots share, but for arrays of [B, K].
     const planned = await native().plannedBytes(engine.network, { ...program, batch })
@@ -80,6 +76,22 @@ export class LinearizedBatches {
       heldBytes: held * slotBytes,
       bytes: sharedBytes + slots * slotBytes,
     })
+  }
+
+  /** What the smallest linearisation of the data takes: one micro-batch, and what products work in. */
+  static async leastBytes(
+    engine: Engine,
+    data: Data,
+    { dtype, parameters }: Pick<LinearizedOptions, 'dtype' | 'parameters'>,
+  ): Promise<number> {
+    const program = programOf(dtype, parameters)
+    const batch = await engine.programs.batchSize(program, checkData(data, engine, false))
+    const made = await native().createLinearization(engine.network, { ...program, batch })
+    try {
+      return made.sharedBytes + made.slotBytes
+    } finally {
+      made.dispose()
+    }
   }
 
   /** Bytes taken now. */
@@ -152,6 +164,10 @@ export class LinearizedBatches {
   dispose(): void {
     this.#native.dispose()
   }
+}
+
+function programOf(dtype: DType, parameters?: readonly string[]): Omit<ProgramOptions, 'batch'> {
+  return { quantity: 'linearization', dtype, ...(parameters && { parameters }) }
 }
 
 function tooSmall(needed: number, memory: number, batches: number, batch: number): PalimpsestError {

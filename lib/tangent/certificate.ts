@@ -20,9 +20,8 @@ export interface CertifiedPoint {
   w: NativeVector
   /** Any second point; the nearer to the minimiser, the tighter the bound. */
   witness: NativeVector
-  /** grad L at the witness, float64, and how it was summed. */
+  /** Overwritten: grad L at the witness, float64. */
   rho: NativeVector
-  measure: ResidualMeasure
 }
 
 /** What float64 may lose of a sum of products over the rows, relative to the sum of their sizes. */
@@ -35,10 +34,7 @@ const coarse = 2 ** -40
  * and mu |witness|, and to the sizes of the rows' own gradients, which cancel within a batch: j |r|, j = |J|_F / sqrt(n),
  * where r = f + J x - target was itself summed from terms of size |r|, |target| and j |x|.
  */
-async function allowanceOf(problem: QuadraticProblem, point: CertifiedPoint, options: PassOptions): Promise<number> {
-  const { witness, measure } = point
-  const size = Math.sqrt(await witness.dot(witness))
-  const j = await problem.jacobianSize(options)
+function allowanceOf(problem: QuadraticProblem, size: number, j: number, measure: ResidualMeasure): number {
   const row = Math.sqrt(2 * measure.loss) + problem.targetScale + j * size
   return coarse * (measure.batchNorms + problem.damping * size) + unit * j * row
 }
@@ -46,7 +42,7 @@ async function allowanceOf(problem: QuadraticProblem, point: CertifiedPoint, opt
 /**
  * E <= B = (1/n) sum |J_i y|^2 + mu |y + rho/mu|^2 with y = w - witness, for any witness: twice the primal-dual gap.
  * |w - w*| <= min(sqrt(E/mu), |y| + |rho|/mu). rho may be off by the allowance, J y by 2^-40 of its own size and of
- * sqrt(mu) |y|.
+ * sqrt(mu) |y|. One float64 pass over the rows for gradient and J y together.
  *
  * Throws ERR_NOT_CONVERGED where the numbers are not finite: nothing is certified then.
  */
@@ -61,8 +57,8 @@ export async function certify(
   const slack = problem.vector('float64')
   try {
     await Promise.all([y.copyFrom(w), y.axpy(-1, witness)])
-    const jy = await problem.meanSquare(y, options)
-    const e = await allowanceOf(problem, point, options)
+    const { measure, meanSquare: jy, jacobianSize } = await problem.verify(witness, y, rho, options)
+    const e = allowanceOf(problem, Math.sqrt(await witness.dot(witness)), jacobianSize, measure)
     // mu |y + rho/mu|^2 as a sum of squares: without cancellation.
     await Promise.all([slack.copyFrom(y), slack.axpy(1 / mu, rho)])
     const [yy, rhoRho, squares] = await Promise.all([y.dot(y), rho.dot(rho), slack.dot(slack)])

@@ -7,6 +7,8 @@ import type { QuadraticProblem } from './quadratic.js'
 export interface InnerOptions extends PassOptions {
   /** Stop when the estimate of (x - x*)^T H (x - x*) is at or under this. */
   energy: number
+  /** The same where it is at or under this times |x|^2. */
+  relativeEnergy?: number
   /** Stop when r^T M^-1 r has fallen by this factor: float32 has no more to give. */
   reduction: number
   mostIterations: number
@@ -63,7 +65,8 @@ async function iterate(
   let slack = (await rHat.dot(rHat)) / mu // |rHat|^2 / mu, by recurrence
   let gap = slack
   let iterations = 0
-  while (iterations < options.mostIterations && gap > options.energy && rz > options.reduction * start && rz > 0) {
+  let enough = options.energy
+  while (iterations < options.mostIterations && gap > enough && rz > options.reduction * start && rz > 0) {
     checkSignal(options.signal)
     await problem.product(p, q, options)
     const curvature = await p.dot(q)
@@ -72,6 +75,7 @@ async function iterate(
     await Promise.all([x.axpy(alpha, p), r.axpy(-alpha, q), preconditioner.apply(r, z)])
     const next = await r.dot(z)
     gap = await smooth()
+    if (options.relativeEnergy) enough = Math.max(options.energy, options.relativeEnergy * (await x.dot(x)))
     await Promise.all([p.scale(next / rz), p.axpy(1, z)])
     rz = next
     iterations++

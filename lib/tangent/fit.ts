@@ -4,7 +4,7 @@ import { memory } from '../native.js'
 import { invalid, abortSignal, callback, integer, number, optional, readOptions, withDefault } from '../options.js'
 import { checkData, checkSignal, type PassOptions, type Progress } from '../model/passes.js'
 import { HeadRows } from './head.js'
-import { QuadraticProblem } from './quadratic.js'
+import { QuadraticProblem, type SolveMemory } from './quadratic.js'
 import { solve } from './solve.js'
 import type { TangentModel, TangentState } from '../tangent.js'
 
@@ -15,16 +15,23 @@ export interface TangentFitOptions extends PassOptions {
   maxIterations?: number
   /** Of the rows that the preconditioner samples, default 0. */
   seed?: number
+  /**
+   * Most bytes that linearised batches may take; default half of the free memory. Batches that do not fit are linearised
+   * again in every pass; the result is the same, bit for bit.
+   */
+  memory?: number
 }
 
 export interface TangentFitReport {
   verb: 'fit'
-  options: { tolerance: number; maxIterations: number; seed: number }
+  options: { tolerance: number; maxIterations: number; seed: number; memory?: number }
   rows: number
   /** Products with the curvature; 0 in closed form. */
   iterations: number
   /** Sweeps over the rows, the preconditioner's and the verification's included. */
   passes: { float32: number; float64: number }
+  /** Which batches were linearised once and held, which again in every pass; null in closed form. */
+  memory: SolveMemory | null
   /** Certified bound on |w - w*| to the exact minimiser. */
   distance: number
   seconds: number
@@ -36,24 +43,37 @@ const table = {
   tolerance: withDefault(number({ above: 0 }), 1e-3),
   maxIterations: withDefault(integer({ min: 1 }), 500),
   seed: withDefault(integer(), 0),
+  memory: optional(integer({ min: 1 })),
   signal: optional(abortSignal),
   onProgress: optional(callback<(progress: Progress) => void>()),
 }
 
-/** The problem of some rows. @internal */
-export function problemOf(model: TangentModel, data: Dataset): QuadraticProblem {
-  return new QuadraticProblem({
+/** Works on the problem of some rows; what it held is freed as soon as the work is over, however it ends. @internal */
+export async function withProblem<T>(
+  model: TangentModel,
+  data: Dataset,
+  memory: number | undefined,
+  work: (problem: QuadraticProblem) => Promise<T>,
+): Promise<T> {
+  const problem = new QuadraticProblem({
     engine: model.core.engine,
     data,
     parameters: model.parameters,
     damping: model.damping,
     targetScale: model.targetScale,
+    ...(memory !== undefined && { memory }),
   })
+  try {
+    return await work(problem)
+  } finally {
+    problem.dispose()
+  }
 }
 
 export interface Solved {
   iterations: number
   passes: { float32: number; float64: number }
+  memory: SolveMemory | null
   distance: number
   head: HeadRows | undefined
 }
@@ -63,7 +83,7 @@ export async function solveCold(
   model: TangentModel,
   data: Dataset,
   vectors: Pick<TangentState, 'w' | 'served'>,
-  options: { tolerance: number; maxIterations: number; seed: number } & PassOptions,
+  options: { tolerance: number; maxIterations: number; seed: number; memory?: number } & PassOptions,
 ): Promise<Solved> {
   const { w, served } = vectors
   if (model.head !== undefined) {
@@ -74,23 +94,25 @@ export async function solveCold(
       await served.copyFrom(w)
       await w.copyFrom(served)
       const { distance } = await head.certify(head.fromVector(w), model.damping)
-      return { iterations: 0, passes: { float32: 0, float64: 1 }, distance, head }
+      return { iterations: 0, passes: { float32: 0, float64: 1 }, memory: null, distance, head }
     } catch (error) {
       head.dispose()
       throw error
     }
   }
-  const problem = problemOf(model, data)
-  const { certificate, iterations } = await solve(problem, w, {
-    ...options,
-    target: { relative: options.tolerance },
-    mostIterations: options.maxIterations,
-    place: async (point) => {
-      await served.copyFrom(point)
-      await point.copyFrom(served)
-    },
+  return withProblem(model, data, options.memory, async (problem) => {
+    const { certificate, iterations } = await solve(problem, w, {
+      ...options,
+      target: { relative: options.tolerance },
+      mostIterations: options.maxIterations,
+      place: async (point) => {
+        await served.copyFrom(point)
+        await point.copyFrom(served)
+      },
+    })
+    const memory = await problem.memory()
+    return { iterations, passes: { ...problem.passes }, memory, distance: certificate.distance, head: undefined }
   })
-  return { iterations, passes: { ...problem.passes }, distance: certificate.distance, head: undefined }
 }
 
 /**
@@ -114,7 +136,8 @@ export async function fitTangent(
     const keep = data.subset(Array.from({ length: data.size }, (_, i) => i))
     try {
       const digests = await keep.digests()
-      const { signal, onProgress, ...rest } = options
+      const { signal, onProgress, memory: budget, ...others } = options
+      const rest = { ...others, ...(budget !== undefined && { memory: budget }) }
       const solved = await solveCold(model, keep, vectors, { ...rest, ...passOptions(signal, onProgress) })
       const release = {
         number: state.ledger.length + 1,
@@ -133,6 +156,7 @@ export async function fitTangent(
         rows: keep.size,
         iterations: solved.iterations,
         passes: solved.passes,
+        memory: solved.memory,
         distance: solved.distance,
         seconds: (performance.now() - start) / 1000,
         peakMemoryBytes: memory().peak,

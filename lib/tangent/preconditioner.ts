@@ -5,12 +5,14 @@ import type { QuadraticProblem } from './quadratic.js'
 
 /** Rows of the sketch, and the most memory for them. */
 const mostRows = 600
-const mostBytes = 192 * 2 ** 20
+const mostBytes = 256 * 2 ** 20
 /** Fewer rows than this are not worth their solves. */
 const leastRows = 8
 
 export interface Preconditioner {
-  /** out := M^-1 x, M = (1/r) Z^T Z + mu I with r rows z = J_i^T e of sampled examples i, e random signs. */
+  /**
+   * out := M^-1 x, M = (1/r) Z^T Z + (mu + |Z|^2/(2 r^2)) I with r rows z = J_i^T e of sampled examples i, e random signs.
+   */
   apply(x: NativeVector, out: NativeVector): Promise<void>
   /** How many rows of the data were sampled; 0 for none: M = mu I. */
   readonly sampled: number
@@ -28,6 +30,13 @@ export function scaledIdentity(mu: number): Preconditioner {
     dispose: () => undefined,
   }
 }
+
+/**
+ * What M adds to mu. r rows resolve no direction that has less than 1/r of the trace, which their mean square estimates:
+ * there M would be far below H. Between a quarter of that and all of it the number of iterations hardly changes (MNIST,
+ * 105,866 parameters); without it there are half as many again.
+ */
+const unresolved = (meanSquare: number, r: number) => meanSquare / (2 * r)
 
 /** Number of linearised values P. */
 function size(vector: NativeVector, parameters: readonly string[]): number {
@@ -50,14 +59,14 @@ export async function makePreconditioner(
   like.dispose()
   const r = Math.min(mostRows, Math.floor(mostBytes / bytes), problem.rows)
   if (r < leastRows) return scaledIdentity(problem.damping)
-  const sketch = await problem.sketch(r, seed, options)
+  const { rows, meanSquare } = await problem.sketch(r, seed, options)
   try {
-    await sketch.factor(1, problem.damping)
+    await rows.factor(1, problem.damping + unresolved(meanSquare, r))
   } catch (error) {
-    sketch.dispose()
+    rows.dispose()
     throw error
   }
-  return lowRank(sketch, r)
+  return lowRank(rows, r)
 }
 
 function lowRank(sketch: NativeLowRank, sampled: number): Preconditioner {

@@ -4,9 +4,10 @@
 //   grad L(w) = (1/n) sum J_i^T (f_core(x_i) + J_i w - target_i) + mu w,  H = (1/n) sum J_i^T J_i + mu I
 import { RandomStream, streams } from '../philox.js'
 import type { Dataset } from '../dataset.js'
-import { runPass, rowsPass, type Engine } from '../model/products.js'
+import { LinearizedBatches, type HeldReport } from '../model/linearized_batches.js'
+import { rowsPass, type Engine } from '../model/products.js'
 import { runSteps, slices, type PassOptions, type Slice } from '../model/passes.js'
-import { native, type DType, type FloatArray, type NativeLowRank, type NativeVector } from '../native.js'
+import { memoryShare, native, type DType, type FloatArray, type NativeLowRank, type NativeVector } from '../native.js'
 
 export interface QuadraticOptions {
   engine: Engine
@@ -18,6 +19,8 @@ export interface QuadraticOptions {
   damping: number
   /** Target of the right class; 0 for the others. */
   targetScale: number
+  /** Most bytes that held linearisations may take; default half of the free memory. */
+  memory?: number
 }
 
 /** A gradient with what its rounding allowance needs. */
@@ -28,10 +31,20 @@ export interface ResidualMeasure {
   loss: number
 }
 
+/** Which micro-batches a solve held, of each type that it worked in. */
+export interface SolveMemory {
+  /** Most bytes that it was to take. */
+  budget: number
+  float32: HeldReport
+  float64: HeldReport
+}
+
 export class QuadraticProblem {
   readonly #options: QuadraticOptions
   /** Passes over the rows so far, by type. */
   readonly passes = { float32: 0, float64: 0 }
+  #planned: Promise<Record<DType, LinearizedBatches>> | undefined
+  #memory: number | undefined
   #jacobianSize: number | undefined
 
   constructor(options: QuadraticOptions) {
@@ -58,39 +71,90 @@ export class QuadraticProblem {
     return new (native().Vector)(this.#options.engine.network, dtype)
   }
 
+  /** What is held of the rows' linearisations. */
+  async memory(): Promise<SolveMemory> {
+    const { float32, float64 } = await this.#batches()
+    return { budget: this.#budget, float32: float32.report, float64: float64.report }
+  }
+
+  /** Frees what is held once no queued step needs it; passes plan anew. Idempotent. */
+  dispose(): void {
+    const planned = this.#planned
+    this.#planned = undefined
+    planned?.then(
+      (batches) => Object.values(batches).forEach((each) => each.dispose()),
+      () => undefined,
+    )
+  }
+
   /** gradient := grad L(w), in w's type. */
   async gradient(w: NativeVector, gradient: NativeVector, options: PassOptions): Promise<ResidualMeasure> {
-    const { engine, data, parameters, damping, targetScale } = this.#options
+    const { measure } = await this.#gradientAnd([], w, gradient, options)
+    return measure
+  }
+
+  /**
+   * gradient := grad L(x) in float64, and (1/n) sum |J_i y|^2, in one pass. With it comes an estimate of |J|_F / sqrt(n), J
+   * the Jacobians of all rows, by one probe of signs (Hutchinson 1990).
+   */
+  async verify(
+    x: NativeVector,
+    y: NativeVector,
+    gradient: NativeVector,
+    options: PassOptions,
+  ): Promise<{ measure: ResidualMeasure; meanSquare: number; jacobianSize: number }> {
+    const probe = this.#jacobianSize === undefined ? this.vector('float64') : undefined
+    try {
+      if (probe) await setSigns(probe, this.parameters, 0)
+      const tangents = probe ? [y, probe] : [y]
+      const { measure, meanSquares } = await this.#gradientAnd(tangents, x, gradient, options)
+      const jacobianSize = (this.#jacobianSize ??= Math.sqrt(meanSquares[1]))
+      return { measure, meanSquare: meanSquares[0], jacobianSize }
+    } finally {
+      probe?.dispose()
+    }
+  }
+
+  /** product := H v, in v's type. */
+  async product(v: NativeVector, product: NativeVector, options: PassOptions): Promise<void> {
+    await this.#sweep(v.dtype, 'product', options, (held, slot, { start }) => {
+      const call = { slot, weight: 1 / this.rows, tangents: [v], sums: [product], accumulate: start > 0 }
+      return [held.ggnProduct({ ...call, loss: 'squaredError' })]
+    })
+    await product.axpy(this.damping, v)
+  }
+
+  /** gradient := grad L(w), and (1/n) sum |J_i y|^2 of each y, summed in float64; all of w's type. */
+  async #gradientAnd(
+    tangents: readonly NativeVector[],
+    w: NativeVector,
+    gradient: NativeVector,
+    options: PassOptions,
+  ): Promise<{ measure: ResidualMeasure; meanSquares: number[] }> {
+    const { engine, damping, targetScale } = this.#options
     const batch = this.vector(w.dtype)
     const norms: Promise<number>[] = []
+    const meanSquares = tangents.map(() => 0)
     let loss = 0
     try {
       await gradient.fill(0)
-      await runPass(engine, {
-        phase: w.dtype === 'float64' ? 'verify' : 'gradient',
-        program: { quantity: 'linearGradient', loss: 'squaredError', dtype: w.dtype, parameters },
-        data,
-        options,
-        needLabels: true,
-        tangents: w,
-        sums: batch,
-        fresh: true,
-        inputs: (slice) => ({
-          weights: 1 / this.rows,
-          targets: targetsOf(slice.labels as Int32Array, engine.classes, targetScale, w.dtype),
-        }),
-        queued: () => {
-          norms.push(batch.dot(batch))
-          void gradient.axpy(1, batch)
-        },
-        collect: ([, residual]) => {
-          for (let i = 0; i < residual.length; i++) loss += (residual[i] * residual[i]) / 2
-        },
+      const phase = w.dtype === 'float64' ? 'verify' : 'gradient'
+      await this.#sweep(w.dtype, phase, options, (held, slot, slice) => {
+        const targets = targetsOf(slice.labels as Int32Array, engine.classes, targetScale, w.dtype)
+        const call = { slot, targets, weight: 1 / this.rows, tangents: [w], sums: [batch] } as const
+        const residual = held.linearGradient(call).then(([r]) => (loss += sumOfSquares(r) / 2))
+        norms.push(batch.dot(batch))
+        void gradient.axpy(1, batch)
+        if (tangents.length === 0) return [residual]
+        const moved = held.jvp({ slot, tangents }).then((rows) => {
+          rows.forEach((jy, i) => (meanSquares[i] += sumOfSquares(jy) / this.rows))
+        })
+        return [residual, moved]
       })
       await gradient.axpy(damping, w)
-      this.passes[w.dtype] += 1
       const squares = await Promise.all(norms)
-      return { batchNorms: squares.reduce((sum, square) => sum + Math.sqrt(square), 0), loss: loss / this.rows }
+      const batchNorms = squares.reduce((sum, square) => sum + Math.sqrt(square), 0)
+      return { measure: { batchNorms, loss: loss / this.rows }, meanSquares }
     } catch (error) {
       await Promise.allSettled(norms)
       throw error
@@ -99,64 +163,53 @@ export class QuadraticProblem {
     }
   }
 
-  /** An estimate of |J|_F / sqrt(n), J the Jacobians of all rows, by one probe of signs (Hutchinson 1990). */
-  async jacobianSize(options: PassOptions): Promise<number> {
-    if (this.#jacobianSize === undefined) {
-      const z = this.vector('float32')
-      try {
-        await setSigns(z, this.parameters, 0)
-        this.#jacobianSize = Math.sqrt(await this.meanSquare(z, options))
-      } finally {
-        z.dispose()
-      }
-    }
-    return this.#jacobianSize
+  async #sweep(dtype: DType, phase: string, options: PassOptions, work: SweepWork): Promise<void> {
+    const batches = await this.#batches()
+    const weights = await this.#options.engine.weights(dtype)
+    await batches[dtype].sweep(weights, phase, options, work)
+    this.passes[dtype] += 1
   }
 
-  /** product := H v, in float32. */
-  async product(v: NativeVector, product: NativeVector, options: PassOptions): Promise<void> {
-    const { engine, data, parameters, damping } = this.#options
-    await runPass(engine, {
-      phase: 'product',
-      program: { quantity: 'ggnProduct', loss: 'squaredError', dtype: v.dtype, parameters },
-      data,
-      options,
-      needLabels: false,
-      tangents: v,
-      sums: product,
-      inputs: () => ({ weights: 1 / this.rows }),
-    })
-    this.passes[v.dtype] += 1
-    await product.axpy(damping, v)
+  get #budget(): number {
+    return (this.#memory ??= this.#options.memory ?? memoryShare())
   }
 
-  /** (1/n) sum |J_i y|^2, in y's type, summed in float64. */
-  async meanSquare(y: NativeVector, options: PassOptions): Promise<number> {
+  #batches(): Promise<Record<DType, LinearizedBatches>> {
+    return (this.#planned ??= this.#plan())
+  }
+
+  /** float64 verifies a few times, float32 iterates: its batches are held first, the others in what is left. */
+  async #plan(): Promise<Record<DType, LinearizedBatches>> {
     const { engine, data, parameters } = this.#options
-    let sum = 0
-    await runPass(engine, {
-      phase: 'verify',
-      program: { quantity: 'jvp', dtype: y.dtype, parameters },
-      data,
-      options,
-      needLabels: false,
-      tangents: y,
-      inputs: () => ({}),
-      collect: ([rows]) => {
-        for (let i = 0; i < rows.length; i++) sum += rows[i] * rows[i]
-      },
+    const memory = this.#budget
+    const wide = await LinearizedBatches.leastBytes(engine, data, { dtype: 'float64', parameters })
+    const float32 = await LinearizedBatches.plan(engine, data, {
+      dtype: 'float32',
+      parameters,
+      memory,
+      reserved: wide,
     })
-    this.passes[y.dtype] += 1
-    return sum / this.rows
+    try {
+      const reserved = float32.report.bytes
+      const float64 = await LinearizedBatches.plan(engine, data, { dtype: 'float64', parameters, memory, reserved })
+      return { float32, float64 }
+    } catch (error) {
+      float32.dispose()
+      throw error
+    }
   }
 
-  /** r rows J_i^T e, float32, of r examples drawn by `seed`, e independent random signs; without a factor yet. */
-  async sketch(r: number, seed: number, options: PassOptions): Promise<NativeLowRank> {
+  /**
+   * r rows J_i^T e, float32, of r examples drawn by `seed`, e independent random signs; without a factor yet. Their mean
+   * square estimates the trace of (1/n) J^T J.
+   */
+  async sketch(r: number, seed: number, options: PassOptions): Promise<{ rows: NativeLowRank; meanSquare: number }> {
     const { engine, data, parameters } = this.#options
     const row = this.vector('float32')
     const lowRank = new (native().LowRank)(row, parameters, r, r)
     const picked = data.subset(drawPositions(r, this.rows, seed))
     const random = new RandomStream(seed, streams.user, 1)
+    let squares = 0
     try {
       const program = await engine.programs.get({ quantity: 'vjp', dtype: 'float32', parameters, batch: 1 })
       const weights = await engine.weights('float32')
@@ -164,12 +217,13 @@ export class QuadraticProblem {
       const step = async (slice: Slice): Promise<number> => {
         const cotangents = new Float32Array(engine.classes).map(() => (random.next() & 1 ? 1 : -1))
         const call = { rows: 1, inputs: slice.inputs, parameters: weights, cotangents, sums: row, outputs: false }
-        await Promise.all([program.run(call), lowRank.append(row)])
+        const [, , square] = await Promise.all([program.run(call), lowRank.append(row), row.dot(row)])
+        squares += square
         return 1
       }
       await runSteps(slices(picked, width, 1), step, r, 'sketch', options)
       this.passes.float32 += r / this.rows
-      return lowRank
+      return { rows: lowRank, meanSquare: squares / r }
     } catch (error) {
       lowRank.dispose()
       throw error
@@ -178,6 +232,14 @@ export class QuadraticProblem {
       row.dispose()
     }
   }
+}
+
+type SweepWork = Parameters<LinearizedBatches['sweep']>[3]
+
+function sumOfSquares(values: FloatArray): number {
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += values[i] * values[i]
+  return sum
 }
 
 /** Targets [rows, K]: the scale at the label, else 0; in the type of the pass, so that float64 sees no rounded scale. */
