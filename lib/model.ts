@@ -321,9 +321,10 @@ export class Model {
     checkSignal(read.signal)
     const held = holdData(data, this.engine, false)
     const revision = this.#statisticsRevision
+    const { engine } = this
     const weights = await this.#weights.clone(read.precision ?? 'float32')
     try {
-      const made = await Linearization.make(this.engine, held, weights, {
+      const made = await Linearization.make(engine, held, weights, {
         ...read,
         memory: read.memory ?? memoryShare(),
       })

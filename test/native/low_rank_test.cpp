@@ -137,7 +137,7 @@ TEST(low_rank_inverse_by_float32_products) {
   for (const double mu : {50.0, 1e-7}) {
     const Problem p = make_problem(24, 9'001, 8, 1, mu);
     const LowRankPreconditioner wide = build(p);
-    LowRankPreconditioner narrow(p.jacobian, p.rows, p.parameters, p.sampled, check::cpu());
+    LowRankPreconditioner narrow(p.jacobian, p.rows, p.parameters, p.sampled, open_cpu());
     narrow.factor(p.theta, mu);
     std::vector<double> expected(p.v.size()), by_narrow_gram(p.v.size());
     wide.apply_inverse<double>(p.v, expected);
