@@ -15,6 +15,10 @@ export const errorCodes = [
   'ERR_DISPOSED',
   'ERR_ABORTED',
   'ERR_IO',
+  'ERR_LOCKED',
+  'ERR_DAMAGED',
+  'ERR_ENVIRONMENT',
+  'ERR_WORKER',
   'ERR_ADDON',
   'ERR_INTERNAL',
 ] as const

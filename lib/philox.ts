@@ -47,6 +47,8 @@ export const streams = {
   user: 5,
   codes: 6,
   noise: 7,
+  assignment: 8,
+  order: 9,
 } as const
 
 /** A stream of 32-bit words: a function of seed, stream and two indices (for instance epoch and row). */

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { PalimpsestError } from '../errors.js'
 import { invalid, is } from '../options.js'
 
@@ -26,7 +27,7 @@ export async function readBytes(source: string | URL | Uint8Array): Promise<Uint
   }
 }
 
-/** Writes beside the path, flushes, then renames over it; `mode` as open() takes it. ERR_IO names the path. */
+/** Writes beside the path, flushes, renames over it, then flushes the folder; `mode` as open() takes it. ERR_IO names the path. */
 export async function writeFileAtomically(path: string, bytes: Uint8Array, mode?: number): Promise<void> {
   if (!is.string(path) || path === '') throw invalid('path', 'a path', path)
   const beside = `${path}.${randomBytes(6).toString('hex')}.part`
@@ -39,9 +40,26 @@ export async function writeFileAtomically(path: string, bytes: Uint8Array, mode?
       await file.close()
     }
     await rename(beside, path)
+    await syncFolder(dirname(path))
   } catch (cause) {
     await rm(beside, { force: true }).catch(() => undefined)
     const message = cause instanceof Error ? cause.message : String(cause)
     throw new PalimpsestError('ERR_IO', `could not write '${path}': ${message}`, { cause })
+  }
+}
+
+/** Makes what was renamed, linked or removed in a folder outlast a loss of power, where the system can do that. */
+export async function syncFolder(folder: string): Promise<void> {
+  // Windows opens no folders, and some network file systems flush none.
+  const unsupported = ['EISDIR', 'EPERM', 'EINVAL', 'ENOTSUP', 'EACCES']
+  try {
+    const handle = await open(folder, 'r')
+    try {
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
+    if (!unsupported.includes((error as NodeJS.ErrnoException).code ?? '')) throw error
   }
 }
