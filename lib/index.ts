@@ -41,6 +41,12 @@ export {
   type LayerStatistics,
   type ResponsePoint,
 } from './scrub/channel_statistics.js'
+export {
+  gradientCollision,
+  type CollisionForm,
+  type CollisionOptions,
+  type GradientCollision,
+} from './scrub/gradient_collision.js'
 export { federatedAverage, type FederatedUpdate } from './scrub/federated.js'
 export { bound, type Assumption, type Bound, type Measured } from './bound.js'
 export type { DType, FloatArray, Loss } from './native.js'

@@ -16,6 +16,7 @@ import { checkData, checkSignal, holdData, type Data } from './model/passes.js'
 import {
   deviceOf,
   deviceOption,
+  headOptions,
   importOptions,
   readFisherOptions,
   readLinearizeOptions,
@@ -23,6 +24,7 @@ import {
   readProductOptions,
   vectorOptions,
 } from './model/options.js'
+import { findLastLayer, freshLastLayer, withOutputs } from './model/last_layer.js'
 import { Programs } from './model/programs.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
 import { memoryShare, native, type DType, type FloatArray, type NativeVector } from './native.js'
@@ -36,7 +38,7 @@ import {
   type ImportOptions,
   type OnnxModel,
 } from './onnx/index.js'
-import { invalid, readOptions } from './options.js'
+import { integer, invalid, readOptions } from './options.js'
 import { readSafetensors, writeSafetensors } from './safetensors.js'
 import { finiteCopy, ParameterVector } from './vector.js'
 
@@ -362,6 +364,22 @@ export class Model {
     const copy = new Model(source, this.device, this.#origin)
     copy.#history = this.#history
     return copy
+  }
+
+  /**
+   * A model of the same weights whose last linear layer is a fresh one of `classes` outputs, a function of `seed`: for
+   * another task (transfer), or for a probe. It keeps the history.
+   *
+   * Errors: ERR_UNSUPPORTED where the network ends in something else than a linear layer.
+   */
+  async withHead(classes: number, options: { seed?: number } = {}): Promise<Model> {
+    this.#check()
+    integer({ min: 1, max: 2 ** 24 }).read(classes, 'classes')
+    const { seed } = readOptions(options, headOptions, 'withHead()')
+    const network = await this.describeConstants()
+    const layer = findLastLayer(network, 'withHead()')
+    const parameters = new Map([...(await this.tensors()), ...freshLastLayer(layer, classes, seed)])
+    return this.rebuilt({ network: withOutputs(network, layer, classes), parameters })
   }
 
   /**

@@ -99,6 +99,7 @@ export const importOptions = {
   ),
   maxBytes: optional(integer({ min: 1 })),
 }
+export const headOptions = { seed: withDefault(integer(), 0) }
 export const vectorOptions = { dtype: withDefault(oneOf('float32', 'float64'), 'float32') }
 
 /** The device of that name; ERR_DEVICE says why it cannot be had. */

@@ -1,11 +1,11 @@
 // The last linear layer of a network: where it is, the features before it, and its closed form over rows.
 import type { Dataset } from '../dataset.js'
-import { PalimpsestError } from '../errors.js'
+import { findLastLayer } from '../model/last_layer.js'
 import { runPass, type Engine } from '../model/products.js'
 import { Programs } from '../model/programs.js'
 import { checkSignal, type PassOptions } from '../model/passes.js'
 import { native, type NativeRidge, type NativeRidgeCertificate, type NativeVector } from '../native.js'
-import type { NetworkDescription, NodeDescription } from '../network.js'
+import type { NetworkDescription } from '../network.js'
 
 /** The last linear layer: logits = features W^T + bias. */
 export interface Head {
@@ -19,49 +19,16 @@ export interface Head {
   features: NetworkDescription
 }
 
-function refuse(why: string): never {
-  throw new PalimpsestError(
-    'ERR_UNSUPPORTED',
-    `expected a network that ends in a linear layer for layers: 'head', got one where ${why}`,
-  )
-}
-
 /** Finds the last linear layer. Throws ERR_UNSUPPORTED where the network ends in something else. */
 export function findHead(network: NetworkDescription): Head {
-  const made = new Map<number, NodeDescription>()
-  for (const node of network.nodes) for (const id of node.outputs) made.set(id, node)
-  const parameters = new Map(network.leaves.flatMap((leaf) => (leaf.kind === 'parameter' ? [[leaf.id, leaf]] : [])))
-  const once = (id: number, what: string): number => {
-    if (network.nodes.filter((node) => node.inputs.includes(id)).length !== 1) refuse(`${what} is used more than once`)
-    return id
+  const { weight, outputsFirst, bias, width, features } = findLastLayer(network, "layers: 'head'")
+  return {
+    weight: weight.name,
+    outputsFirst,
+    bias: bias?.name,
+    width,
+    features: withFeatures(network, features, width),
   }
-  const behind = (id: number): number => {
-    const node = made.get(id)
-    return node?.op === 'Reshape' ? behind(once(node.inputs[0], 'the last bias')) : id
-  }
-  let product = made.get(network.output)
-  let bias: string | undefined
-  if (product?.op === 'Add') {
-    const at = product.inputs.findIndex((id) => parameters.has(behind(once(id, 'a part of the last Add'))))
-    const leaf = at < 0 ? refuse('the last Add has no bias') : parameters.get(behind(product.inputs[at]))
-    if (leaf?.shape.reduce((a, b) => a * b, 1) !== network.classes) refuse('the last bias is not one number an output')
-    bias = leaf?.name
-    product = made.get(product.inputs[1 - at])
-  }
-  if (product?.op !== 'MatMul') refuse(`the last layer is ${product?.op ?? 'an input'}`)
-  const { transA = false, transB = false, alpha = 1 } = product.attributes
-  if (transA || alpha !== 1) refuse('the last MatMul is transposed or scaled')
-  let weightId = once(product.inputs[1], 'the last weight')
-  let outputsFirst = transB
-  const turned = made.get(weightId)
-  if (turned?.op === 'Transpose') {
-    weightId = once(turned.inputs[0], 'the last weight')
-    outputsFirst = !outputsFirst
-  }
-  const weight = parameters.get(weightId)
-  if (weight === undefined || weight.shape.length !== 2) refuse('the last MatMul has no weight of its own')
-  const width = outputsFirst ? weight.shape[1] : weight.shape[0]
-  return { weight: weight.name, outputsFirst, bias, width, features: withFeatures(network, product.inputs[0], width) }
 }
 
 function withFeatures(network: NetworkDescription, features: number, width: number): NetworkDescription {
