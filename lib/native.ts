@@ -34,6 +34,25 @@ export interface DeviceInfo {
   description: string
 }
 
+/** Bytes that the engine holds on a device, the most it held, what it may still get, and the limit (0: none). */
+export interface MemoryUse {
+  held: number
+  peak: number
+  free: number
+  limit: number
+}
+
+/** How a device computes. */
+export interface DeviceSettings {
+  /** That kernels use; 0 where the device has no such thing. */
+  threads: number
+  /** The instruction set in use, and all that `configure()` takes, the best last; none where it has no such thing. */
+  instructionSet: string
+  instructionSets: string[]
+  /** Bytes that the engine may hold on the device; null: as many as there are. */
+  memoryLimit: number | null
+}
+
 interface Disposable {
   /** Lets go of the native memory once no queued step needs it. Idempotent; later use is ERR_DISPOSED. */
   dispose(): void
@@ -254,6 +273,40 @@ export interface ProgramOptions {
   taps?: readonly number[]
 }
 
+/** What a device reaches, measured: FLOP/s, bytes/s (read and written), and seconds of the shortest kernel. */
+export interface Rates {
+  gemm: number
+  conv: number
+  squares: number
+  copy: number
+  call: number
+}
+
+/** Numbers of one run of a program, as far as they are known. */
+export interface ForecastNumbers {
+  /** Whether every kind of step was timed on a small batch; until then `seconds` says what the rates make of it. */
+  done: boolean
+  seconds: number
+  secondsByRates: number
+  flops: number
+  bytes: number
+  arenaBytes: number
+  constantBytes: number
+  bufferBytes: number
+  /** That kernels work in: of the process, however many programs there are. */
+  workingBytes: number
+  steps: number
+  /** Rows of the small batch. */
+  rehearsedBatch: number
+  rates: Rates
+}
+
+/** What a program would take, without making it. */
+export interface NativeForecast extends Disposable {
+  /** Plans at the first call, then measures for about so many seconds (0: not at all). */
+  measure(seconds: number): Promise<ForecastNumbers>
+}
+
 /** A preconditioner M = (theta/m) J^T J + mu I from the Jacobian rows of m sampled examples (native/curvature/low_rank.h). */
 export interface NativeLowRank extends Disposable {
   /** A row of J: the selected parameters of a float32 or float64 vector. */
@@ -291,6 +344,15 @@ export interface Native {
   /** The class of every error the addon throws or rejects with: called as `new errorClass(code, message)`. */
   setErrorClass: (errorClass: new (code: never, message: string) => Error) => void
   devices: () => DeviceInfo[]
+  /** Once the steps queued before are over. */
+  configure: (
+    device: string,
+    settings: { threads?: number; instructionSet?: string; memoryLimit?: number },
+  ) => Promise<void>
+  deviceSettings: (device: string) => DeviceSettings
+  /** `restart` begins a new peak. */
+  memoryUse: (device: string, restart: boolean) => Promise<MemoryUse>
+  Forecast: new (network: NativeNetwork, options: ProgramOptions, parameters: NativeVector) => NativeForecast
   Network: new (description: NetworkDescription, device: string) => NativeNetwork
   /** Zeros with the layout of `like`, but for the values given by name. */
   Vector: new (

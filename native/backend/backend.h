@@ -1,11 +1,14 @@
 // THE KERNEL TABLE: every computation a device must offer, a pure virtual a line. Each backend implements all of it.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "backend/elementwise.h"
+#include "core/error.h"
 #include "core/tensor.h"
 
 namespace palimpsest {
@@ -54,6 +57,22 @@ struct GatherRow {
 // What float32 products may do to their factors: nothing, or rounding to TF32 (10 bits) where the device is quicker so.
 enum class Precision : uint8_t { float32, tf32 };
 
+// How a device computes. The same settings give the same bits.
+struct DeviceSettings {
+  int threads = 0;              // of every kernel; 0 where the device has no such thing
+  std::string instruction_set;  // one of instruction_sets()
+
+  friend bool operator==(const DeviceSettings&, const DeviceSettings&) = default;
+};
+
+// Bytes of `allocate` and of the kernels' working memory.
+struct MemoryUse {
+  size_t held = 0, peak = 0;  // now, and the most since reset_peak
+  // What may still be had: of the machine, of the process's share of it, of the limit. The largest number: not known.
+  size_t free = std::numeric_limits<size_t>::max();
+  size_t limit = 0;  // of `held`; 0: none
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -66,6 +85,23 @@ class Backend {
   virtual void release(void* data) noexcept = 0;
   virtual void copy_in(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, size_t bytes) = 0;
+
+  // What a device can be asked and told besides kernels. One that has nothing to say keeps these.
+  virtual MemoryUse memory_use() const { return {}; }
+  virtual void reset_peak() {}
+  virtual void limit_memory(size_t bytes) {  // 0: none
+    if (bytes > 0) throw Error(ErrorCode::unsupported, "expected no limit of memory for " + name());
+  }
+  // Working memory by kind: notes from now on; what kernels have asked for since.
+  virtual void watch_working_memory() {}
+  virtual std::vector<size_t> working_memory() const { return {}; }
+  virtual DeviceSettings settings() const { return {}; }
+  virtual std::vector<std::string> instruction_sets() const { return {}; }  // that settings may ask for, the best last
+  // Between kernels only. threads 0 and an empty set leave them. Throws ERR_INVALID_ARGUMENT for what the device does
+  // not have, ERR_UNSUPPORTED where a library that has begun cannot change; then nothing is changed.
+  virtual void configure(const DeviceSettings& settings) {
+    if (settings != DeviceSettings{}) throw Error(ErrorCode::unsupported, "expected no settings for " + name());
+  }
 
   // Moving values. Tensors here may have any strides; dims of x and y agree.
   virtual void fill(const Tensor& y, double value) = 0;

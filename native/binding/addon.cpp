@@ -3,6 +3,7 @@
 
 #include "binding/devices.h"
 #include "binding/environment.h"
+#include "binding/forecast_handle.h"
 #include "binding/linearization_handle.h"
 #include "binding/low_rank_handle.h"
 #include "binding/network_handle.h"
@@ -10,6 +11,7 @@
 #include "binding/program_handle.h"
 #include "binding/ridge_handle.h"
 #include "binding/rows_handle.h"
+#include "binding/settings.h"
 #include "binding/vector_handle.h"
 
 namespace palimpsest {
@@ -31,11 +33,13 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("version", Napi::Function::New(env, version, "version"));
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class, "setErrorClass"));
   init_devices(env, exports);
+  init_settings(env, exports);
   NetworkHandle::init(env, exports);
   VectorHandle::init(env, exports);
   RowsHandle::init(env, exports);
   ProgramHandle::init(env, exports);
   LinearizationHandle::init(env, exports);
+  ForecastHandle::init(env, exports);
   LowRankHandle::init(env, exports);
   RidgeHandle::init(env, exports);
   init_privacy(env, exports);

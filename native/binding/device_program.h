@@ -53,12 +53,17 @@ class DeviceProgram {
   DType dtype() const { return dtype_; }
   const ProgramSignature& signature() const { return signature_; }
   const Program& program() const { return *program_; }
+  Program& program() { return *program_; }
   size_t buffer_bytes() const { return buffer_bytes_; }
 
   // Steps, on the queue's thread. Plain outputs are left in `staging` where it wants them.
   void run(Staging& staging, const VectorsOfCall& vectors);
   void hold(Staging& staging, const VectorsOfCall& vectors);
   void apply(Staging& staging, const VectorsOfCall& vectors);
+
+  // For a rehearsal: inputs with values of the usual size, and where everything lies.
+  void fill_inputs();
+  Bindings bindings(const VectorsOfCall& vectors) const;
 
  protected:
   void take_input(InputSlot slot, Staging& staging, void* target);
@@ -73,7 +78,6 @@ class DeviceProgram {
   void* allocate(int64_t count);
   void take_inputs(Staging& staging);
   void give_outputs(Staging& staging);
-  Bindings bindings(const VectorsOfCall& vectors) const;
 
   std::shared_ptr<PlacedNetwork> placed_;
   ProductOptions options_;

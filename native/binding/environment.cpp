@@ -71,7 +71,7 @@ Ticket Environment::start(StepQueue& queue, std::unique_ptr<PendingTask> task) {
   return queue.push(std::move(task), this);
 }
 
-Ticket Environment::post(StepQueue& queue, std::unique_ptr<Step> step) {
+Ticket Environment::post(StepQueue& queue, std::unique_ptr<QueuedStep> step) {
   require_open();
   return queue.push(std::move(step), this);
 }

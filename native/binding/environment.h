@@ -13,7 +13,7 @@
 namespace palimpsest {
 
 // A step whose outcome settles a promise on the environment's thread.
-class PendingTask : public Step {
+class PendingTask : public QueuedStep {
  public:
   virtual void settle(Napi::Env env) = 0;
 };
@@ -32,7 +32,7 @@ class Environment : public std::enable_shared_from_this<Environment> {
   // Queues a task; the event loop stays alive until it is settled.
   Ticket start(StepQueue& queue, std::unique_ptr<PendingTask> task);
   // Queues a step that settles nothing.
-  Ticket post(StepQueue& queue, std::unique_ptr<Step> step);
+  Ticket post(StepQueue& queue, std::unique_ptr<QueuedStep> step);
   // From the queue's thread: the task has run.
   void finished(std::unique_ptr<PendingTask> task) noexcept;
 

@@ -125,7 +125,7 @@ void StepQueue::run_next(std::unique_lock<std::mutex>& lock) {
   running_ = entry.ticket;
   running_owner_ = entry.owner;
   lock.unlock();
-  Step* step = entry.step.get();
+  QueuedStep* step = entry.step.get();
   step->run();
   step->finish(std::move(entry.step));
   lock.lock();
@@ -134,7 +134,7 @@ void StepQueue::run_next(std::unique_lock<std::mutex>& lock) {
   progress_.notify_all();
 }
 
-Ticket StepQueue::push(std::unique_ptr<Step> step, const void* owner) {
+Ticket StepQueue::push(std::unique_ptr<QueuedStep> step, const void* owner) {
   const std::lock_guard<std::mutex> hold(mutex_);
   entries_.push_back({std::move(step), owner, last_ + 1});
   work_.notify_one();

@@ -14,11 +14,11 @@
 namespace palimpsest {
 
 // A unit of work. `run` happens on the queue's thread and keeps its failure to itself; then `finish` is called there.
-class Step {
+class QueuedStep {
  public:
-  virtual ~Step() = default;
+  virtual ~QueuedStep() = default;
   virtual void run() noexcept = 0;
-  virtual void finish(std::unique_ptr<Step> self) noexcept = 0;  // self is this step; dropping it ends it
+  virtual void finish(std::unique_ptr<QueuedStep> self) noexcept = 0;  // self is this step; dropping it ends it
 };
 
 // A step's place in its queue's history; 0 is no step.
@@ -40,7 +40,7 @@ class StepQueue {
   bool on_thread() const { return std::this_thread::get_id() == thread_; }
 
   // Owner null: the queue's own housekeeping.
-  Ticket push(std::unique_ptr<Step> step, const void* owner);
+  Ticket push(std::unique_ptr<QueuedStep> step, const void* owner);
   // Blocks until the step is over or dropped.
   void wait(Ticket ticket);
   // Drops the owner's queued steps and waits for its running one.
@@ -62,7 +62,7 @@ class StepQueue {
 
  private:
   struct Entry {
-    std::unique_ptr<Step> step;
+    std::unique_ptr<QueuedStep> step;
     const void* owner = nullptr;
     Ticket ticket = 0;
   };
@@ -93,10 +93,10 @@ void drop_from_all_queues(const void* owner);
 
 template <class T>
 void StepQueue::discard(T* object) noexcept {
-  struct Discard : Step {
+  struct Discard : QueuedStep {
     explicit Discard(T* last) : object_(last) {}
     void run() noexcept override { object_.reset(); }
-    void finish(std::unique_ptr<Step>) noexcept override {}
+    void finish(std::unique_ptr<QueuedStep>) noexcept override {}
     std::unique_ptr<T> object_;
   };
   std::unique_ptr<T> last(object);

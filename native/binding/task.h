@@ -45,7 +45,7 @@ class Task final : public PendingTask {
     work_.reset();  // what the work held is let go of before anybody is told
   }
 
-  void finish(std::unique_ptr<Step> self) noexcept override {
+  void finish(std::unique_ptr<QueuedStep> self) noexcept override {
     static_cast<void>(self.release());
     const std::shared_ptr<Environment> owner = owner_;
     owner->finished(std::unique_ptr<PendingTask>(this));

@@ -12,12 +12,12 @@ namespace palimpsest {
 namespace {
 
 // Allocates and fills a new vector; who uses it later hears of a failure.
-class CreateStep : public Step {
+class CreateStep : public QueuedStep {
  public:
   CreateStep(std::shared_ptr<DeviceVector> vector, std::vector<StagedRange> initial)
       : vector_(std::move(vector)), initial_(std::move(initial)) {}
   void run() noexcept override { vector_->create(initial_); }
-  void finish(std::unique_ptr<Step>) noexcept override {}
+  void finish(std::unique_ptr<QueuedStep>) noexcept override {}
 
  private:
   std::shared_ptr<DeviceVector> vector_;

@@ -16,6 +16,7 @@
 #include "cpu/onednn.h"
 #include "cpu/pool.h"
 #include "cpu/reduce.h"
+#include "cpu/settings.h"
 #include "cpu/statistics.h"
 #include "cpu/threads.h"
 #include "cpu/types.h"
@@ -75,6 +76,8 @@ void check_pool_index(const ConvShape& s, const Tensor& index) {
 
 }  // namespace
 
+CpuBackend::CpuBackend() { onednn_follow(current_isa()); }
+
 std::string CpuBackend::name() const { return "cpu"; }
 
 std::string CpuBackend::description() const {
@@ -91,6 +94,15 @@ void CpuBackend::copy_in(void* device, const void* host, size_t bytes) {
 void CpuBackend::copy_out(void* host, const void* device, size_t bytes) {
   if (bytes > 0) std::memcpy(host, device, bytes);
 }
+
+MemoryUse CpuBackend::memory_use() const { return cpu::memory_use(); }
+void CpuBackend::reset_peak() { cpu::reset_peak(); }
+void CpuBackend::limit_memory(size_t bytes) { cpu::limit_memory(bytes); }
+void CpuBackend::watch_working_memory() { watch_workspaces(); }
+std::vector<size_t> CpuBackend::working_memory() const { return watched_workspaces(); }
+DeviceSettings CpuBackend::settings() const { return cpu::settings(); }
+std::vector<std::string> CpuBackend::instruction_sets() const { return cpu::instruction_sets(); }
+void CpuBackend::configure(const DeviceSettings& wanted) { cpu::configure(wanted); }
 
 void CpuBackend::fill(const Tensor& y, double value) { cpu::fill(y, value); }
 void CpuBackend::copy(const Tensor& x, const Tensor& y) { cpu::copy(x, y); }

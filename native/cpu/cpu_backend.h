@@ -7,6 +7,8 @@ namespace palimpsest::cpu {
 
 class CpuBackend final : public Backend {
  public:
+  CpuBackend();
+
   std::string name() const override;
   std::string description() const override;
 
@@ -14,6 +16,15 @@ class CpuBackend final : public Backend {
   void release(void* data) noexcept override;
   void copy_in(void* device, const void* host, size_t bytes) override;
   void copy_out(void* host, const void* device, size_t bytes) override;
+
+  MemoryUse memory_use() const override;
+  void reset_peak() override;
+  void limit_memory(size_t bytes) override;
+  void watch_working_memory() override;
+  std::vector<size_t> working_memory() const override;
+  DeviceSettings settings() const override;
+  std::vector<std::string> instruction_sets() const override;
+  void configure(const DeviceSettings& wanted) override;
 
   void fill(const Tensor& y, double value) override;
   void copy(const Tensor& x, const Tensor& y) override;

@@ -16,7 +16,7 @@ Isa best_isa();
 // The set in use: best_isa(), or less where the environment variable PALIMPSEST_ISA (baseline, avx2, avx512; read
 // once) says so.
 Isa current_isa();
-// For tests. Throws ERR_INVALID_ARGUMENT where isa is above best_isa().
+// Of our own kernels; cpu::configure sets oneDNN's too. Throws ERR_INVALID_ARGUMENT where isa is above best_isa().
 void set_isa(Isa isa);
 
 // The kernels of the set in use.

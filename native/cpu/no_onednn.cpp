@@ -6,6 +6,7 @@ namespace palimpsest::cpu {
 std::string onednn_version() { return ""; }
 bool onednn_enabled() { return false; }
 void set_onednn_enabled(bool) {}
+bool onednn_follow(Isa) { return true; }
 
 bool onednn_gemm(const GemmShape&, const float*, const float*, float*) { return false; }
 bool onednn_conv(const ConvShape&, const float*, const float*, float*) { return false; }

@@ -247,6 +247,17 @@ std::string onednn_version() {
 bool onednn_enabled() { return enabled.load(std::memory_order_relaxed); }
 void set_onednn_enabled(bool on) { enabled.store(on, std::memory_order_relaxed); }
 
+// oneDNN takes its set once, before it looks at it for the first time.
+bool onednn_follow(Isa isa) {
+  static Isa followed = best_isa();
+  if (isa == followed) return true;
+  constexpr auto all = static_cast<dnnl_cpu_isa_t>(0);  // its name changed from 2.x to 3.x
+  const auto wanted = isa == Isa::baseline ? dnnl_cpu_isa_sse41 : isa == Isa::avx2 ? dnnl_cpu_isa_avx2 : all;
+  if (dnnl_set_max_cpu_isa(wanted) != dnnl_success) return false;
+  followed = isa;
+  return true;
+}
+
 bool onednn_conv(const ConvShape& s, const float* x, const float* w, float* y) {
   return run(Kind::forward, s, x, w, y);
 }

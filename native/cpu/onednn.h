@@ -5,6 +5,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "cpu/isa.h"
 
 namespace palimpsest::cpu {
 
@@ -13,6 +14,9 @@ std::string onednn_version();
 bool onednn_enabled();
 // For tests and comparisons; without effect where there is none.
 void set_onednn_enabled(bool enabled);
+
+// Has oneDNN use no instructions beyond this set; false where it has begun with another and cannot change.
+bool onednn_follow(Isa isa);
 
 bool onednn_gemm(const GemmShape& shape, const float* a, const float* b, float* c);
 bool onednn_conv(const ConvShape& shape, const float* x, const float* w, float* y);

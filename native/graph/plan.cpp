@@ -61,7 +61,7 @@ class Planner {
   void count_cost(int32_t node) {
     const Cost cost = row_of(graph_.node(node).op).cost(graph_, graph_.node(node));
     plan_.flops += cost.flops;
-    plan_.bytes += cost.bytes * static_cast<double>(size_of(dtype_));
+    plan_.bytes += cost.bytes * static_cast<double>(size_of(dtype_)) + cost.index_bytes;
   }
 
   static Layout canonical(const Dims& dims, Layout layout) {

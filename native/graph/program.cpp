@@ -33,6 +33,25 @@ ParameterLayout constant_layout(const Network& network) {
   return ParameterLayout(std::move(list));
 }
 
+std::string mebibytes(size_t bytes) { return std::to_string((bytes + (size_t{1} << 19)) >> 20) + " MiB"; }
+
+// Throws where the device has less than `plan` needs; gives the arena's bytes.
+size_t affordable(const Backend& backend, const Plan& plan, size_t constants, const Graph& graph) {
+  const size_t needed = static_cast<size_t>(plan.arena_bytes) + constants;
+  constexpr size_t small = size_t{16} << 20;  // asking the system costs more than such a piece is worth
+  const MemoryUse use = backend.memory_use();
+  if ((needed < small && use.limit == 0) || needed <= use.free)
+    return static_cast<size_t>(plan.arena_bytes - plan.held_bytes);
+  const double rows = static_cast<double>(graph.batch()) * static_cast<double>(use.free) / static_cast<double>(needed);
+  throw Error(ErrorCode::out_of_memory,
+              "expected " + std::to_string(needed) + " bytes (" + mebibytes(needed) + ") for " +
+                  std::to_string(graph.batch()) + " rows at once, got " + std::to_string(use.free) + " bytes (" +
+                  mebibytes(use.free) + ") free" +
+                  (use.limit > 0 ? " of a limit of " + mebibytes(use.limit) : std::string()) +
+                  (rows >= 1 ? "; a batch of about " + std::to_string(static_cast<int64_t>(rows)) + " rows would fit"
+                             : "; not even one row would fit"));
+}
+
 }  // namespace
 
 class Program::Held {
@@ -52,7 +71,8 @@ struct Program::State {
         dtype(type),
         plan(make_plan(description, dtype)),
         constants_at(constant_layout(network)),
-        arena(backend, static_cast<size_t>(plan.arena_bytes - plan.held_bytes)),
+        arena(backend, affordable(*backend, plan, static_cast<size_t>(constants_at.length()) * size_of(dtype),
+                                  description.graph)),
         constants(backend, static_cast<size_t>(constants_at.length()) * size_of(dtype)),
         base(plan.buffers.size(), nullptr) {
     load_constants();
@@ -159,17 +179,28 @@ struct Program::State {
     return base[static_cast<size_t>(plan.buffers[static_cast<size_t>(buffer)].root)];
   }
 
+  // Everything runs at once: what a hold would keep lies in memory of the program's own.
+  void keep_own() {
+    if (plan.held_bytes == 0) return;
+    if (!own) own = std::make_shared<Held>(backend, static_cast<size_t>(plan.held_bytes));
+    own->ready = false;
+    kept = own.get();
+  }
+
   void execute(Part part, uint32_t groups) {
     for (Step& step : plan.steps) {
-      if (!runs(step, part, groups)) continue;
-      if (!step.elementwise) {
-        const Node& node = description.graph.node(step.node);
-        row_of(node.op).forward(node, *backend, step.input_tensors, step.output_tensors);
-      } else if (step.program.instructions.empty()) {
-        backend->copy(step.input_tensors[0], step.output_tensors[0]);
-      } else {
-        backend->elementwise(step.program, step.input_tensors, step.output_tensors);
-      }
+      if (runs(step, part, groups)) execute(step);
+    }
+  }
+
+  void execute(Step& step) {
+    if (!step.elementwise) {
+      const Node& node = description.graph.node(step.node);
+      row_of(node.op).forward(node, *backend, step.input_tensors, step.output_tensors);
+    } else if (step.program.instructions.empty()) {
+      backend->copy(step.input_tensors[0], step.output_tensors[0]);
+    } else {
+      backend->elementwise(step.program, step.input_tensors, step.output_tensors);
     }
   }
 
@@ -220,11 +251,7 @@ std::shared_ptr<Program::Held> Program::make_held() const {
 
 void Program::run(const Bindings& bindings) {
   State& state = *state_;
-  if (state.plan.held_bytes > 0) {
-    if (!state.own) state.own = make_held();
-    state.own->ready = false;
-    state.kept = state.own.get();
-  }
+  state.keep_own();
   state.bind(bindings, State::Part::all);
   state.execute(State::Part::all, ~0u);
   state.deliver(bindings);
@@ -266,6 +293,18 @@ void Program::apply(const Bindings& bindings, const Held& held) {
   state.deliver(all);
 }
 
+int Program::visit(const Bindings& bindings, int from, const Visit& visit) {
+  state_->keep_own();
+  state_->bind(bindings, State::Part::all);
+  std::vector<Step>& steps = state_->plan.steps;
+  for (size_t i = static_cast<size_t>(from); i < steps.size(); ++i) {
+    if (!visit(steps[i], [&] { state_->execute(steps[i]); })) return static_cast<int>(i) + 1;
+  }
+  return static_cast<int>(steps.size());
+}
+
+const Plan& Program::plan() const { return state_->plan; }
+const Graph& Program::graph() const { return state_->description.graph; }
 DType Program::dtype() const { return state_->dtype; }
 int64_t Program::batch() const { return state_->description.graph.batch(); }
 size_t Program::arena_bytes() const { return static_cast<size_t>(state_->plan.arena_bytes); }
@@ -278,10 +317,25 @@ double Program::flops() const { return state_->plan.flops; }
 double Program::bytes() const { return state_->plan.bytes; }
 int Program::step_count() const { return static_cast<int>(state_->plan.steps.size()); }
 
-size_t planned_bytes(const ProgramDescription& description, const Network& network, DType dtype) {
-  const Plan plan = make_plan(description, dtype);
+size_t binding_bytes(const ProgramDescription& description, DType dtype) {
+  const Graph& graph = description.graph;
+  int64_t values = 0;
+  for (ValueId id = 0; id < graph.value_count(); ++id) {
+    if (graph.value(id).source == Source::input) values += element_count(graph.dims(id));
+  }
+  for (const GraphOutput& output : description.outputs) {
+    if (output.parameter < 0) values += element_count(graph.dims(output.value));
+  }
+  return static_cast<size_t>(values) * size_of(dtype);
+}
+
+size_t planned_bytes(const Plan& plan, const Network& network, DType dtype) {
   return static_cast<size_t>(plan.arena_bytes) +
          static_cast<size_t>(constant_layout(network).length()) * size_of(dtype);
+}
+
+size_t planned_bytes(const ProgramDescription& description, const Network& network, DType dtype) {
+  return planned_bytes(make_plan(description, dtype), network, dtype);
 }
 
 }  // namespace palimpsest

@@ -1,6 +1,7 @@
 // A planned graph: one arena, one list of steps, run on a backend as often as wanted without allocating.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -35,8 +36,12 @@ struct Bindings {
   uint32_t groups = ~0u;  // apply: the outputs that are wanted, a bit a group
 };
 
+struct Plan;
+struct Step;
+
 class Program {
  public:
+  // Throws ERR_OUT_OF_MEMORY, before anything is allocated, where the device has less than the program needs.
   Program(ProgramDescription description, const Network& network, std::shared_ptr<Backend> backend, DType dtype);
   ~Program();
   Program(const Program&) = delete;
@@ -56,6 +61,13 @@ class Program {
   void hold(const Bindings& bindings, Held& held);
   void apply(const Bindings& bindings, const Held& held);
 
+  // Runs steps `from` and after it one by one, as often as `visit` calls the function it is given, until visit returns
+  // false. Returns the step to go on with, step_count() at the end.
+  using Visit = std::function<bool(const Step& step, const std::function<void()>& execute)>;
+  int visit(const Bindings& bindings, int from, const Visit& visit);
+
+  const Plan& plan() const;
+  const Graph& graph() const;
   DType dtype() const;
   int64_t batch() const;
   size_t arena_bytes() const;  // planned before anything is allocated; what one held batch keeps is among them
@@ -71,6 +83,11 @@ class Program {
   std::unique_ptr<State> state_;
 };
 
+// Bytes of a graph's inputs and plain outputs: what stands in the bindings besides vectors.
+size_t binding_bytes(const ProgramDescription& description, DType dtype);
+
+// Bytes that a program of this plan would take on the device besides its bindings.
+size_t planned_bytes(const Plan& plan, const Network& network, DType dtype);
 // Bytes that a program would take on the device, without making it.
 size_t planned_bytes(const ProgramDescription& description, const Network& network, DType dtype);
 

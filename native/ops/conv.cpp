@@ -112,12 +112,21 @@ ValueId squares(Graph& graph, const Node& node, ValueId y_bar, int which) {
   return emit(graph, Op::ConvGradientSquares, node.inputs[0], y_bar, node.attributes, graph.dims(node.inputs[1]));
 }
 
+// 2 N OH OW O (C / groups) KH KW, pads counted as if they were multiplied
 Cost cost(const Graph& graph, const Node& node) {
   Cost c = traffic_cost(graph, node);
   const bool forward = node.op == Op::Conv, to_input = node.op == Op::ConvInputGradient;
   const Dims& w = forward || to_input ? graph.dims(node.inputs[1]) : graph.dims(node.outputs[0]);
   const Dims& y = forward ? graph.dims(node.outputs[0]) : graph.dims(node.inputs[to_input ? 0 : 1]);
   c.flops = 2.0 * static_cast<double>(element_count(y)) * static_cast<double>(w[1] * w[2] * w[3]);
+  return c;
+}
+
+// The same, then a square and a sum for each of an example's N gradients
+Cost squares_cost(const Graph& graph, const Node& node) {
+  Cost c = cost(graph, node);
+  const int64_t n = graph.dims(node.inputs[0])[0];
+  c.flops += 2.0 * static_cast<double>(n * element_count(graph.dims(node.outputs[0])));
   return c;
 }
 

@@ -167,6 +167,7 @@ ValueId squares(Graph& graph, const Node& node, ValueId y_bar, int which) {
   return graph.scale(s, node.attributes.alpha * node.attributes.alpha);
 }
 
+// 2 M K N of each matrix
 Cost cost(const Graph& graph, const Node& node) {
   Cost c = traffic_cost(graph, node);
   const Dims& a = graph.dims(node.inputs[0]);
@@ -191,10 +192,13 @@ void squares_forward(const Node&, Backend& backend, std::span<const Tensor> in, 
   backend.linear_grad_squares(x[0], x[1], x[2], y[2], in[0], in[1], out[0]);
 }
 
+// T = 1, a product of squares: 2 N I O + N I + N O. Otherwise 2 N T I O, then a square and a sum each: 2 N I O.
 Cost squares_cost(const Graph& graph, const Node& node) {
   Cost c = traffic_cost(graph, node);
-  const Dims& x = graph.dims(node.inputs[0]);
-  c.flops = 2.0 * static_cast<double>(element_count(x)) * static_cast<double>(graph.dims(node.inputs[1])[2]);
+  const Dims &x = graph.dims(node.inputs[0]), &y = graph.dims(node.inputs[1]);
+  const double n = static_cast<double>(x[0]), t = static_cast<double>(x[1]);
+  const double i = static_cast<double>(x[2]), o = static_cast<double>(y[2]);
+  c.flops = 2 * n * t * i * o + (x[1] == 1 ? n * (i + o) : 2 * n * i * o);
   return c;
 }
 

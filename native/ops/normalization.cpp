@@ -74,4 +74,14 @@ void vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const bool>, s
   x_bar[0] = jacobian(graph, node, y_bar);
 }
 
+// Of each element: the sum, its difference squared and summed (3), the difference and the product of the result. x is
+// read three times.
+Cost cost(const Graph& graph, const Node& node) {
+  Cost c = traffic_cost(graph, node);
+  const double count = static_cast<double>(element_count(graph.dims(node.inputs[0])));
+  c.flops = 6 * count;
+  c.bytes += 2 * count;
+  return c;
+}
+
 }  // namespace palimpsest::normalization

@@ -129,10 +129,12 @@ BatchAxis batch(const Graph& graph, const Node& node) {
   return batch.axis >= 2 ? BatchAxis{BatchAxis::mixed, 1, 1} : batch;
 }
 
+// A comparison or a sum for each place of each window
 Cost cost(const Graph& graph, const Node& node) {
   Cost c = traffic_cost(graph, node);
   const Dims& kernel = node.attributes.kernel;
-  c.flops = static_cast<double>(element_count(graph.dims(node.inputs[0]))) * static_cast<double>(kernel[0] * kernel[1]);
+  const ValueId windows = node.op == Op::AveragePoolGradient ? node.inputs[0] : node.outputs[0];
+  c.flops = static_cast<double>(element_count(graph.dims(windows))) * static_cast<double>(kernel[0] * kernel[1]);
   return c;
 }
 

@@ -9,7 +9,10 @@ namespace palimpsest {
 void same_shape(const Graph&, const Node&, std::vector<Value>&);
 BatchAxis same_batch(const Graph&, const Node&);
 Cost elementwise_cost(const Graph&, const Node&);
-Cost traffic_cost(const Graph&, const Node&);  // bytes of operands, no arithmetic
+Cost reduction_cost(const Graph&, const Node&);
+Cost no_cost(const Graph&, const Node&);
+Cost traffic_cost(const Graph&, const Node&);    // bytes of operands, no arithmetic
+Cost selection_cost(const Graph&, const Node&);  // the same where a part of input 0 is read
 // Broadcast operands: the batch axis in the coordinates of the result.
 BatchAxis broadcast_batch(const Graph&, const Node&);
 // The batch axis of input 0 unless the node works along it (attribute axis, axes): then mixed.
@@ -70,6 +73,7 @@ void input_gradient_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std
 void weight_gradient_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
 ValueId squares(Graph&, const Node&, ValueId, int);
 Cost cost(const Graph&, const Node&);
+Cost squares_cost(const Graph&, const Node&);
 }  // namespace conv
 
 namespace structure {
@@ -138,6 +142,7 @@ ValueId jvp(Graph&, const Node&, std::span<const ValueId>);
 ValueId log_jvp(Graph&, const Node&, std::span<const ValueId>);
 void vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
 void log_vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
+Cost cost(const Graph&, const Node&);
 }  // namespace softmax
 
 namespace pool {
@@ -165,6 +170,7 @@ BatchAxis batch(const Graph&, const Node&);
 void forward(const Node&, Backend&, std::span<const Tensor>, std::span<const Tensor>);
 ValueId jvp(Graph&, const Node&, std::span<const ValueId>);
 void vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
+Cost cost(const Graph&, const Node&);
 }  // namespace normalization
 
 namespace channel_statistics {

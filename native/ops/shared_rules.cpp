@@ -36,16 +36,43 @@ BatchAxis batch_off_axis(const Graph& graph, const Node& node) {
   return worked_on ? BatchAxis{BatchAxis::mixed, 1, 1} : batch;
 }
 
+namespace {
+
+void add_traffic(const Graph& graph, ValueId id, Cost& cost) {
+  const double count = static_cast<double>(element_count(graph.dims(id)));
+  (graph.value(id).is_index ? cost.index_bytes : cost.bytes) += graph.value(id).is_index ? 4 * count : count;
+}
+
+}  // namespace
+
+Cost no_cost(const Graph&, const Node&) { return {}; }
+
 Cost traffic_cost(const Graph& graph, const Node& node) {
   Cost cost;
-  for (ValueId id : node.inputs) cost.bytes += static_cast<double>(element_count(graph.dims(id)));
-  for (ValueId id : node.outputs) cost.bytes += static_cast<double>(element_count(graph.dims(id)));
+  for (ValueId id : node.inputs) add_traffic(graph, id, cost);
+  for (ValueId id : node.outputs) add_traffic(graph, id, cost);
   return cost;
 }
 
+// Of input 0 only what the result takes is read: as many elements as are written.
+Cost selection_cost(const Graph& graph, const Node& node) {
+  Cost cost;
+  for (size_t i = 1; i < node.inputs.size(); ++i) add_traffic(graph, node.inputs[i], cost);
+  cost.bytes += 2 * static_cast<double>(element_count(graph.dims(node.outputs[0])));
+  return cost;
+}
+
+// One operation an element of the result: a sum, a product, or one value of a function.
 Cost elementwise_cost(const Graph& graph, const Node& node) {
   Cost cost = traffic_cost(graph, node);
   cost.flops = static_cast<double>(element_count(graph.dims(node.outputs[0])));
+  return cost;
+}
+
+// One operation an element of input 0: a sum, or a comparison.
+Cost reduction_cost(const Graph& graph, const Node& node) {
+  Cost cost = traffic_cost(graph, node);
+  cost.flops = static_cast<double>(element_count(graph.dims(node.inputs[0])));
   return cost;
 }
 

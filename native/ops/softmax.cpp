@@ -61,4 +61,11 @@ void log_vjp(Graph& graph, const Node& node, ValueId y_bar, std::span<const bool
   x_bar[0] = graph.append(Op::Sub, {y_bar, graph.mul(p, sum_along(graph, y_bar, node.attributes.axis))});
 }
 
+// Of each element: the largest, the difference, its exponential, their sum, the quotient (or the second difference)
+Cost cost(const Graph& graph, const Node& node) {
+  Cost c = traffic_cost(graph, node);
+  c.flops = 5 * static_cast<double>(element_count(graph.dims(node.inputs[0])));
+  return c;
+}
+
 }  // namespace palimpsest::softmax

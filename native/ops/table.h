@@ -26,8 +26,11 @@ enum class LayoutRule : uint8_t {
   alias,          // Reshape: the same memory, row-major
 };
 
+// What the kernels do for a node by itself. A multiplication and an addition count as two operations.
 struct Cost {
-  double flops = 0, bytes = 0;  // bytes: each operand once, in elements of the working type
+  double flops = 0;
+  double bytes = 0;        // each operand once, as far as it is read, in elements of the working type
+  double index_bytes = 0;  // of positions, in bytes
 };
 
 using ShapeRule = void (*)(const Graph&, const Node&, std::vector<Value>& outputs);  // sets dims (and is_index)

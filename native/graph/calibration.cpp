@@ -1,0 +1,78 @@
+// Times of steps: each distinct one is run where it stands in its program, on what the steps before it left.
+#include "graph/calibration.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "graph/clock.h"
+
+namespace palimpsest {
+
+namespace {
+
+// Positions must be those that a kernel found: others would lead it out of its operand.
+bool writes_positions(const Step& step) {
+  return std::any_of(step.output_tensors.begin(), step.output_tensors.end(),
+                     [](const Tensor& tensor) { return tensor.dtype == DType::i32; });
+}
+
+}  // namespace
+
+void Calibration::forget_other_settings() {
+  DeviceSettings now_set = backend_->settings();
+  if (now_set == settings_) return;
+  settings_ = std::move(now_set);
+  steps_.clear();
+  rates_[0] = rates_[1] = {};
+}
+
+bool Calibration::measure_rates(DType dtype) {
+  forget_other_settings();
+  Measured& measured = rates_[dtype == DType::f64];
+  if (measured.pieces < rate_count) measure_rate(*backend_, dtype, measured.pieces++, measured.rates);
+  return measured.pieces == rate_count;
+}
+
+void Calibration::time_step(const std::string& signature, const std::function<void()>& execute) {
+  constexpr int most_runs = 10;
+  constexpr double enough_seconds = 0.001;
+  constexpr size_t most_signatures = 8192;
+  if (steps_.size() >= most_signatures) steps_.clear();
+  StepTime time;
+  backend_->watch_working_memory();
+  execute();
+  backend_->synchronize();
+  time.working = backend_->working_memory();
+  time.seconds = std::numeric_limits<double>::infinity();
+  double spent = 0;
+  for (int i = 0; i < most_runs && (i < 3 || spent < enough_seconds); ++i) {
+    const double start = clock_seconds(settings_.threads);
+    execute();
+    backend_->synchronize();
+    const double took = clock_seconds(settings_.threads) - start;
+    time.seconds = std::min(time.seconds, took);
+    spent += took;
+  }
+  steps_.emplace(signature, std::move(time));
+}
+
+int Calibration::time_steps(Program& program, const Bindings& bindings, int from, double seconds) {
+  forget_other_settings();
+  const double end = clock_seconds(settings_.threads) + seconds;
+  return program.visit(bindings, from, [&](const Step& step, const std::function<void()>& execute) {
+    const std::string signature = signature_of(program.graph(), program.plan(), step, program.dtype());
+    if (steps_.count(signature) == 0) {
+      time_step(signature, execute);
+    } else if (writes_positions(step)) {
+      execute();
+    }
+    return clock_seconds(settings_.threads) < end;
+  });
+}
+
+const StepTime* Calibration::find(const std::string& signature) const {
+  const auto found = steps_.find(signature);
+  return found == steps_.end() ? nullptr : &found->second;
+}
+
+}  // namespace palimpsest

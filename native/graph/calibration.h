@@ -1,0 +1,50 @@
+// Calibration of a device: its rates, and the time and working memory of steps that were run alone. Kept for as long as
+// the device computes with the same settings.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "graph/forecast.h"
+#include "graph/program.h"
+#include "graph/rates.h"
+
+namespace palimpsest {
+
+struct StepTime {
+  double seconds = 0;
+  std::vector<size_t> working;  // memory that its kernels worked in, by kind
+};
+
+class Calibration {
+ public:
+  explicit Calibration(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
+
+  // Measures one more of the type's rates; true once all of them are there.
+  bool measure_rates(DType dtype);
+  const Rates& rates(DType dtype) const { return rates_[dtype == DType::f64].rates; }
+
+  // Runs steps of a program alone, those that are not known yet, for about `seconds`; from the step given. Returns the
+  // step to go on with.
+  int time_steps(Program& program, const Bindings& bindings, int from, double seconds);
+  // Null where it was not timed.
+  const StepTime* find(const std::string& signature) const;
+
+ private:
+  struct Measured {
+    Rates rates;
+    int pieces = 0;
+  };
+
+  void forget_other_settings();
+  void time_step(const std::string& signature, const std::function<void()>& execute);
+
+  std::shared_ptr<Backend> backend_;
+  DeviceSettings settings_;
+  Measured rates_[2];
+  std::unordered_map<std::string, StepTime> steps_;
+};
+
+}  // namespace palimpsest
