@@ -1,6 +1,7 @@
 // The package's public names.
 import { native, type DeviceInfo } from './native.js'
 
+export { configure, settings, type ConfigureOptions, type DeviceSettings } from './configure.js'
 export { PalimpsestError, errorCodes, type ErrorCode } from './errors.js'
 export { Model, type HistoryEntry, type LoadOptions, type ModelOptions, type NetworkSource } from './model.js'
 export type { ArrayBatch, Data, PassOptions, Progress } from './model/passes.js'
