@@ -2,6 +2,7 @@
 import { native, type DeviceInfo } from './native.js'
 
 export { configure, settings, type ConfigureOptions, type DeviceSettings } from './configure.js'
+export { estimate, type Estimate, type EstimateOptions } from './estimate.js'
 export { PalimpsestError, errorCodes, type ErrorCode } from './errors.js'
 export { Model, type HistoryEntry, type LoadOptions, type ModelOptions, type NetworkSource } from './model.js'
 export type { ArrayBatch, Data, PassOptions, Progress } from './model/passes.js'
@@ -50,7 +51,7 @@ export {
 } from './scrub/gradient_collision.js'
 export { federatedAverage, type FederatedUpdate } from './scrub/federated.js'
 export { bound, type Assumption, type Bound, type Measured } from './bound.js'
-export type { DType, FloatArray, Loss } from './native.js'
+export type { DType, FloatArray, Loss, Rates } from './native.js'
 export type { NetworkDescription, TensorMap } from './network.js'
 export type { DeviceInfo }
 

@@ -31,6 +31,7 @@ const product = {
       (v): v is readonly string[] => Array.isArray(v) && v.length > 0 && v.every(is.string),
     ),
   ),
+  batchSize: optional(integer({ min: 1, max: 2 ** 31 - 1 })),
   ...pass,
 }
 const loss = {

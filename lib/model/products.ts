@@ -38,6 +38,11 @@ export interface ProductOptions extends PassOptions {
   precision?: DType
   /** Names of the parameters that are differentiated; all where left out. */
   parameters?: readonly string[]
+  /**
+   * Rows that are computed at once, at least 1 (2 for Fisher diagonals). Left out: all of them up to 256, or the largest
+   * power of two whose plan stays under 256 MiB. Results of different batch sizes differ by rounding.
+   */
+  batchSize?: number
 }
 
 export interface LossOptions extends ProductOptions {
@@ -54,7 +59,7 @@ export interface Pass {
   phase: string
   program: Omit<ProgramOptions, 'batch'>
   data: Data
-  options: PassOptions
+  options: PassOptions & Pick<ProductOptions, 'batchSize'>
   needLabels: boolean
   least?: number
   /** Rows of a micro-batch however few the data have, unless so many do not fit in memory. */
@@ -75,7 +80,7 @@ export interface Pass {
 export async function runPass(engine: Engine, pass: Pass): Promise<number> {
   checkPassOptions(pass.options)
   const rows = checkData(pass.data, engine, pass.needLabels)
-  const size = await engine.programs.batchSize(pass.program, pass.batch ?? rows, pass.least)
+  const size = await engine.programs.batchSize(pass.program, pass.batch ?? rows, pass.least, pass.options.batchSize)
   const program = await engine.programs.get({ ...pass.program, batch: size })
   const parameters = await engine.weights(pass.program.dtype ?? 'float32')
   const width = engine.inputShape.reduce((a, b) => a * b, 1)

@@ -37,9 +37,16 @@ export class Programs {
   /**
    * Rows of a micro-batch for these options: `rows` where they fit, else the largest power of two up to 256 whose plan
    * stays under 256 MiB. A function of network, quantity and row count alone, so results repeat bit for bit.
+   *
+   * @param wanted - what the caller asked for, in place of what fits
    */
-  async batchSize(options: Omit<ProgramOptions, 'batch'>, rows: number, least = 1): Promise<number> {
-    const most = await this.#largest(options)
+  async batchSize(
+    options: Omit<ProgramOptions, 'batch'>,
+    rows: number,
+    least = 1,
+    wanted: number | undefined = undefined,
+  ): Promise<number> {
+    const most = wanted ?? (await this.#largest(options))
     return Math.max(least, Math.min(most, rows))
   }
 
