@@ -10,7 +10,13 @@ const script = fileURLToPath(new URL('./peers/serve.py', import.meta.url))
 /** What the peer answers to each request; bench/peers/serve.py says what it does. */
 interface Replies {
   load: object
-  prepare: { way: string; tried: [string, number][]; failed: [string, string][] }
+  prepare: {
+    way: string
+    tried: [string, number][]
+    failed: [string, string][]
+    /** Highest resident memory over what it had before, bytes; null where the system does not tell. */
+    memory: number | null
+  }
   time: Sample
   result: { values: number }
 }

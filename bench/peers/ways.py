@@ -1,7 +1,7 @@
 """The ways in which PyTorch computes each product: (name, function without arguments) for one workload.
 
 B examples, P parameters, all of them differentiated; the loss is the mean softmax cross-entropy. torch.func throughout,
-the gradient by autograd; BackPACK where it can be imported and knows the layers.
+the gradient and the training step by autograd; BackPACK and curvlinops where they can be imported and know the layers.
 """
 import copy
 
@@ -14,6 +14,10 @@ try:
     from backpack.extensions import SumGradSquared
 except Exception:  # optional, and any failure to import it means that it takes no part
     backpack = None
+try:
+    import curvlinops
+except Exception:
+    curvlinops = None
 
 
 def formats(inputs):
@@ -73,8 +77,14 @@ def of_format(quantity, net, x, labels, v):
         yield "torch.func", lambda: jvp(logits, (p,), (v,))[1]
     elif quantity == "ggnProduct":
         yield "torch.func", ggn_product
+        if curvlinops is not None:
+            yield "curvlinops", curvlinops_product("GGNLinearOperator", net, x, labels, v)
     elif quantity == "hessianProduct":
         yield "torch.func", lambda: jvp(grad(loss), (p,), (v,))[1]
+        if curvlinops is not None:
+            yield "curvlinops", curvlinops_product("HessianLinearOperator", net, x, labels, v)
+    elif quantity == "trainingStep":
+        yield "autograd, SGD", training_step(net, x, labels)
     elif quantity == "fisherDiagonal":
         for chunk in (None, 32, 8):
             if chunk is None or chunk < batch:
@@ -83,6 +93,43 @@ def of_format(quantity, net, x, labels, v):
             yield "BackPACK", backpack_fisher(net, x, labels)
     else:
         raise ValueError(f"expected a quantity, got {quantity}")
+
+
+def training_step(net, x, labels):
+    """Batch normalisation in training mode; the same SGD as bench/training.ts. Gives the weights after the step."""
+    net = copy.deepcopy(net).train()
+    start = copy.deepcopy(net.state_dict())
+    new_optimizer = lambda: torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    state = {"optimizer": new_optimizer()}
+
+    def run():
+        optimizer = state["optimizer"]
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), labels).backward()
+        optimizer.step()
+        return {name: t.detach() for name, t in net.named_parameters()}
+
+    def restart():
+        net.load_state_dict(start)
+        state["optimizer"] = new_optimizer()
+
+    run.restart = restart
+    return run
+
+
+def curvlinops_product(kind, net, x, labels, v):
+    """The operator is made once; it goes through the batch in every product."""
+    names, state = list(v), []
+
+    def run():
+        if not state:
+            parameters = [t for _, t in net.named_parameters()]
+            make = getattr(curvlinops, kind)
+            data, loss = [(x, labels)], torch.nn.CrossEntropyLoss()
+            state.append(make(net, loss, parameters, data, check_deterministic=False))
+        return dict(zip(names, state[0] @ [v[name] for name in names]))
+
+    return run
 
 
 def backpack_fisher(net, x, labels):

@@ -1,0 +1,167 @@
+// estimate() beside what the products then take: seconds and peak memory, three batch sizes of every workload.
+import { estimate, Model, type EstimateOptions, type ParameterVector } from '../lib/index.js'
+import { mebibytes, peakMemory } from './memory.js'
+import { digits, spread, summarize, timed, type Summary } from './statistics.js'
+import { markdown } from './tables.js'
+import { batchFor, filled, tinyWorkloads, workloads, type WorkloadName } from './workloads.js'
+
+type Quantity = Exclude<EstimateOptions['quantity'], 'fitStep'>
+
+const quantities: readonly Quantity[] = [
+  'evaluate',
+  'gradient',
+  'jvp',
+  'vjp',
+  'fisherDiagonal',
+  'ggnProduct',
+  'hessianProduct',
+]
+
+export interface EstimateRow {
+  workload: WorkloadName
+  batch: number
+  quantity: Quantity
+  precision: 'float32' | 'float64'
+  /** Milliseconds: predicted before anything ran, and measured. */
+  predicted: number
+  wall: Summary
+  /** Processor time over threads: what the wall clock would say if nobody else used the machine. */
+  cpu: Summary
+  /** Predicted over measured medians. */
+  ratio: { wall: number; cpu: number }
+  /** Seconds that the estimate took. */
+  calibration: number
+  /** Bytes of the engine; `resident` of the process, which has the host's copies and the allocator's pages too. */
+  memory: { predicted: number; measured: number; ratio: number; predictedPeak: number; resident: number | null }
+}
+
+export interface EstimateBenchOptions {
+  workloads: readonly WorkloadName[]
+  only: string
+  repeats: number
+  threads: number
+  tiny: boolean
+  precision: 'float32' | 'float64'
+  onRow: (row: EstimateRow) => void
+}
+
+function product(model: Model, quantity: Quantity, batch: ReturnType<typeof batchFor>, tangent: ParameterVector) {
+  return async (precision: 'float32' | 'float64'): Promise<void> => {
+    const options = { precision }
+    const call = async () => {
+      if (quantity === 'evaluate') return model.evaluate(batch, options)
+      if (quantity === 'vjp') return model.vjp(batch, filled(batch.labels.length * model.classes, 3), options)
+      if (quantity === 'gradient' || quantity === 'fisherDiagonal') return model[quantity](batch, options)
+      return model[quantity](batch, tangent, options)
+    }
+    const result = await call()
+    if (!ArrayBuffer.isView(result)) result.dispose()
+  }
+}
+
+async function measure(
+  name: WorkloadName,
+  rows: number,
+  quantity: Quantity,
+  { repeats, threads, tiny, precision }: EstimateBenchOptions,
+): Promise<EstimateRow> {
+  const model = Model.fromNetwork((tiny ? tinyWorkloads : workloads)[name].network(), { device: 'cpu' })
+  const batch = batchFor(model, rows)
+  const tangent = model.vector(
+    Object.fromEntries(
+      model.parameters.map(({ name, shape }, i) => [
+        name,
+        filled(
+          shape.reduce((a, b) => a * b, 1),
+          100 + i,
+        ),
+      ]),
+    ),
+  )
+  const predicted = await estimate(model, { quantity, rows, precision })
+  const run = product(model, quantity, batch, tangent)
+  const memory = await peakMemory(() => run(precision))
+  const samples = []
+  for (let i = 0; i < repeats; i++) samples.push(await timed(() => run(precision)))
+  tangent.dispose()
+  model.dispose()
+  const wall = summarize(samples.map((sample) => sample.wall))
+  const cpu = summarize(samples.map((sample) => sample.cpu / threads))
+  const { peak, working, host } = predicted.memory
+  const milliseconds = 1e3 * predicted.seconds
+  // The rehearsal has already given the kernels what they work in.
+  const engine = peak - working - host
+  return {
+    workload: name,
+    batch: rows,
+    quantity,
+    precision,
+    predicted: milliseconds,
+    wall,
+    cpu,
+    ratio: { wall: milliseconds / wall.median, cpu: milliseconds / cpu.median },
+    calibration: predicted.calibration,
+    memory: {
+      predicted: engine,
+      measured: memory.engine,
+      ratio: engine / memory.engine,
+      predictedPeak: peak,
+      resident: memory.resident,
+    },
+  }
+}
+
+export async function benchEstimates(options: EstimateBenchOptions): Promise<EstimateRow[]> {
+  const rows: EstimateRow[] = []
+  for (const name of options.workloads) {
+    const { batch } = (options.tiny ? tinyWorkloads : workloads)[name]
+    for (const size of [batch / 4, batch, 2 * batch]) {
+      for (const quantity of quantities) {
+        if (!quantity.toLowerCase().includes(options.only.toLowerCase())) continue
+        const row = await measure(name, size, quantity, options)
+        rows.push(row)
+        options.onRow(row)
+      }
+    }
+  }
+  return rows
+}
+
+const head = [
+  'workload', 'batch', 'quantity', 'type', 'predicted, ms', 'measured, ms', 'predicted / measured', 'CPU / threads, ms',
+  'predicted / that', 'MiB predicted', 'measured', 'ratio', 'estimate, s',
+] // prettier-ignore
+
+export function estimateCells(row: EstimateRow): string[] {
+  return [
+    row.workload,
+    String(row.batch),
+    row.quantity,
+    row.precision,
+    digits(row.predicted),
+    spread(row.wall),
+    row.ratio.wall.toFixed(2),
+    digits(row.cpu.median),
+    row.ratio.cpu.toFixed(2),
+    mebibytes(row.memory.predicted),
+    mebibytes(row.memory.measured),
+    row.memory.ratio.toFixed(3),
+    row.calibration.toFixed(2),
+  ]
+}
+
+/** Shares of the rows within the bars, in words. */
+function summary(rows: readonly EstimateRow[]): string {
+  const within = (ratio: number, bar: number) => ratio > 1 - bar && ratio < 1 + bar
+  const count = (ratio: (row: EstimateRow) => number, bar: number) =>
+    rows.filter((row) => within(ratio(row), bar)).length
+  return (
+    `time within 25 %: ${count((row) => row.ratio.wall, 0.25)} of ${rows.length} by the wall clock, ` +
+    `${count((row) => row.ratio.cpu, 0.25)} by processor time; ` +
+    `peak memory within 10 %: ${count((row) => row.memory.ratio, 0.1)} of ${rows.length}`
+  )
+}
+
+export function estimatesTable(rows: readonly EstimateRow[]): string {
+  return [markdown(head, rows.map(estimateCells), 4), '', summary(rows)].join('\n')
+}
