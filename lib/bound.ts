@@ -3,6 +3,9 @@ import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
 import { invalid } from './options.js'
 import { statements } from './scrub/statements.js'
+import { Ensemble } from './ensemble.js'
+import { TrainingRecord } from './record.js'
+import { boundOfStanding } from './record/standing.js'
 import { totalOf, type Guarantee, type Release } from './tangent/ledger.js'
 import { TangentModel } from './tangent.js'
 
@@ -30,6 +33,8 @@ export interface Assumption {
 export interface Bound {
   /** True where `guaranteed` is a certificate. */
   certified: boolean
+  /** True where the weights are what the same training gives without the rows, under the assumptions that are listed. */
+  exact: boolean
   /** The preset target, the same whatever was forgotten: may be published. */
   guaranteed: Guarantee | null
   /** Only in the report of the call that measured it. */
@@ -80,6 +85,7 @@ export function boundOf(
   const exact = promised && guaranteed.exact
   return {
     certified: promised,
+    exact,
     guaranteed: guaranteed && { ...guaranteed },
     measured,
     total,
@@ -113,17 +119,23 @@ function roundedUp(value: number): string {
 /**
  * What may be left in a model. For a TangentModel the guarantee of its last release and of all of them together
  * (certified removal relative to exact retraining; Golatkar et al. 2021, Guo et al. 2020); for any other model
- * `certified: false`, and for one that scrub() changed what is known of the method and why that is no certificate.
+ * `certified: false`, and for one that scrub() changed what is known of the method and why that is no certificate. For a
+ * training record, or the ensemble it gave, `exact: true` with its conditions while every request was served by retraining.
  *
  * Errors: ERR_INVALID_ARGUMENT for what is no model, ERR_DISPOSED.
  */
-export function bound(model: Model | TangentModel): Bound {
+export function bound(model: Model | TangentModel | TrainingRecord | Ensemble): Bound {
   if (model instanceof TangentModel) {
     void model.state
     const ledger = model.ledger
     return boundOf(ledger, ledger[ledger.length - 1], null, [])
   }
-  if (!(model instanceof Model)) throw invalid('model', 'a Model or a TangentModel', model)
+  if (model instanceof TrainingRecord) return boundOfStanding(model.standing)
+  if (model instanceof Ensemble) {
+    if (model.disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected an ensemble in use, got one disposed')
+    return model.standing ? boundOfStanding(model.standing) : uncertified([])
+  }
+  if (!(model instanceof Model)) throw invalid('model', 'a Model, a TangentModel, a record or an ensemble', model)
   if (model.disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a model in use, got one that was disposed')
   return uncertified(model.scrubs)
 }
@@ -135,6 +147,7 @@ export function uncertified(methods: readonly string[]): Bound {
   const last = methods.at(-1)
   return {
     certified: false,
+    exact: false,
     guaranteed: null,
     measured: null,
     total: null,

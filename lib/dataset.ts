@@ -75,6 +75,11 @@ export class Dataset {
     )
   }
 
+  /** From a table that was built elsewhere. @internal */
+  static fromTable(table: Table): Dataset {
+    return Dataset.#of(table)
+  }
+
   /** From arrays, which are copied. */
   static fromArrays(options: ArrayOptions): Dataset {
     const read = readOptions(options, sourceOptions.arrays, 'Dataset.fromArrays()')

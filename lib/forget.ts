@@ -1,4 +1,4 @@
-// forget(): takes rows back out of a TangentModel and releases weights only under a certificate.
+// forget(): takes rows back out: of a TangentModel, whose weights are released under a certificate, or of a record.
 import { boundOf, type Bound } from './bound.js'
 import { Dataset } from './dataset.js'
 import { PalimpsestError } from './errors.js'
@@ -19,11 +19,13 @@ import {
 } from './options.js'
 import { promise, targetCheck, type Promised, type Target } from './forget/promise.js'
 import { assumptionsOf, measuredOf, type ForgetReport } from './forget/report.js'
+import { forgetFromRecord, type RecordForgetOptions, type RecordForgetReport } from './forget/record.js'
 import { makeRequest, type ForgetRequest } from './forget/request.js'
 import { solveRequest, type SolvedRequest } from './forget/solvers.js'
 import { guaranteeOf, type Release } from './tangent/ledger.js'
 import { passOptions } from './tangent/fit.js'
 import { TangentModel, type TangentState } from './tangent.js'
+import { TrainingRecord } from './record.js'
 
 export type { ForgetReport, Target }
 
@@ -91,6 +93,16 @@ const table = {
 }
 
 /**
+ * Takes rows out of a training record, exactly: every shard that they touched goes on from the checkpoint before the first
+ * slice that loses one, and ends with the bits of training without them (Bourtoule et al. 2021); then checkpoints and logs
+ * that hold traces of them are removed.
+ *
+ * Errors: ERR_NOT_FITTED (keys that the record lacks, or that were revoked before; a record that is not complete),
+ * ERR_INVALID_ARGUMENT (options, a request that means no row or all rows of a shard), ERR_ENVIRONMENT, ERR_WORKER,
+ * ERR_DAMAGED, ERR_IO, ERR_DISPOSED; the record is then as before.
+ */
+export function forget(record: TrainingRecord, given: RecordForgetOptions): Promise<RecordForgetReport>
+/**
  * Takes rows out of a fitted TangentModel: w := w - H^-1 grad L over the retained rows (Golatkar et al. 2021, eq. 9),
  * refined until a float64 duality-gap certificate shows that the published mean is as near to the exactly retrained
  * weights as noise and target ask; then the noise, then one swap. The noise scale is fixed first, then the target, then
@@ -100,8 +112,17 @@ const table = {
  * ERR_INVALID_ARGUMENT (options, an empty forget or retain set, a target without noise, 'auto' without public data),
  * ERR_UNSUPPORTED (curvature-shaped noise without an exact factor), ERR_DISPOSED; the model is then bit for bit as before.
  */
-export async function forget(model: TangentModel, given: ForgetOptions): Promise<ForgetReport> {
-  if (!(model instanceof TangentModel)) throw invalid('model', 'a TangentModel', model)
+export function forget(model: TangentModel, given: ForgetOptions): Promise<ForgetReport>
+export async function forget(
+  model: TangentModel | TrainingRecord,
+  given: ForgetOptions | RecordForgetOptions,
+): Promise<ForgetReport | RecordForgetReport> {
+  if (model instanceof TrainingRecord) return forgetFromRecord(model, given)
+  if (!(model instanceof TangentModel)) throw invalid('model', 'a TangentModel or a TrainingRecord', model)
+  return forgetFromTangent(model, given)
+}
+
+async function forgetFromTangent(model: TangentModel, given: ForgetOptions): Promise<ForgetReport> {
   const options = readForgetOptions(model, given)
   const passes = passOptions(options.signal, options.onProgress)
   checkSignal(passes.signal)

@@ -44,7 +44,7 @@ async function manifestOf(store: RecordStore, text: string): Promise<Omit<Manife
     epochs: [1],
     seed: 0,
     fit: {},
-    environment: { device: 'cpu', description: 'd', version: '0' },
+    environment: { device: 'cpu', threads: 1, description: 'd', version: '0' },
     keyedBy: 'id',
     index,
     states: [{ rows: [1], checkpoints: [{ ...checkpoint, slice: 1, epoch: 1, step: 1, exact: true }], logs: [] }],

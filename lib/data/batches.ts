@@ -28,7 +28,12 @@ export interface BatchOptions {
   order?: Int32Array
   /** Leave out a last batch that is not full. */
   dropLast?: boolean
-  augment?: Augmentation & { seed: number; epoch: number }
+  augment?: Augmentation & {
+    seed: number
+    epoch: number
+    /** For each position the number that its crops and flips are drawn by; its row in the store where left out. */
+    draws?: Uint32Array
+  }
 }
 
 /** A permutation of 0 to size - 1, a function of seed and epoch alone (Fisher and Yates, on Philox). */
@@ -44,16 +49,17 @@ export function shuffled(size: number, seed: number, epoch = 0, stream: number =
   return order
 }
 
-/** Crops and flips of rows: each a function of seed, epoch and the row's place in the store, whatever the batch. */
-function augmented(indices: Int32Array, { pad = 0, flip = false, seed, epoch }: NonNullable<BatchOptions['augment']>) {
-  const crops = new Int32Array(2 * indices.length)
-  const flips = new Uint8Array(indices.length)
-  indices.forEach((row, i) => {
-    const random = new RandomStream(seed, streams.augment, epoch, row)
+/** Crops and flips of rows: each a function of seed, epoch and the row's own number, whatever the batch. */
+function augmented(numbers: ArrayLike<number>, augment: NonNullable<BatchOptions['augment']>) {
+  const { pad = 0, flip = false, seed, epoch } = augment
+  const crops = new Int32Array(2 * numbers.length)
+  const flips = new Uint8Array(numbers.length)
+  for (let i = 0; i < numbers.length; i++) {
+    const random = new RandomStream(seed, streams.augment, epoch, numbers[i])
     crops[2 * i] = random.below(2 * pad + 1)
     crops[2 * i + 1] = random.below(2 * pad + 1)
     flips[i] = random.next() & 1
-  })
+  }
   return { crops: pad > 0 ? crops : undefined, flips: flip ? flips : undefined }
 }
 
@@ -74,7 +80,8 @@ export function* batches(data: TableView, options: BatchOptions): Generator<Batc
     if (dropLast && positions.length < size) return
     const indices = positions.map((position) => data.storeRows[position])
     const labels = indices.map((row) => data.table.labels[row])
-    const inputs: RowSource = { store, gather: spec, indices, ...(augment && augmented(indices, augment)) }
+    const numbers = augment?.draws ? Array.from(positions, (i) => augment.draws?.[i] as number) : indices
+    const inputs: RowSource = { store, gather: spec, indices, ...(augment && augmented(numbers, augment)) }
     yield { rows: positions.length, positions, labels, inputs }
   }
 }

@@ -111,10 +111,35 @@ export async function readCheckpoint(
   identity: RunIdentity,
   tensors: FitTensors,
 ): Promise<FitState> {
-  const { tensors: stored, metadata } = readSafetensors(typeof source === 'string' ? await bytesOf(source) : source)
-  if (metadata?.format !== format) throw malformed(`a checkpoint of fit() (format ${format})`, metadata?.format)
+  const { stored, metadata } = await read(source)
   checkIdentity(identity, metadata)
   const state = readState(metadata.state, identity.options.steps)
+  await fill(stored, network, identity.options, tensors)
+  return state
+}
+
+/** Reads weights, momentum and running statistics alone, from a checkpoint of a run before this one on other rows. */
+export async function readTensors(
+  source: string | Uint8Array,
+  network: NativeNetwork,
+  options: SgdOptions,
+  tensors: FitTensors,
+): Promise<void> {
+  await fill((await read(source)).stored, network, options, tensors)
+}
+
+async function read(source: string | Uint8Array) {
+  const { tensors: stored, metadata } = readSafetensors(typeof source === 'string' ? await bytesOf(source) : source)
+  if (metadata?.format !== format) throw malformed(`a checkpoint of fit() (format ${format})`, metadata?.format)
+  return { stored, metadata }
+}
+
+async function fill(
+  stored: ReturnType<typeof readSafetensors>['tensors'],
+  network: NativeNetwork,
+  options: SgdOptions,
+  tensors: FitTensors,
+): Promise<void> {
   const take = (name: string, shape: readonly number[]): Float32Array => {
     const tensor = stored.get(name)
     if (tensor === undefined || tensor.shape.join() !== shape.join() || !tensor.data.every(Number.isFinite)) {
@@ -123,7 +148,7 @@ export async function readCheckpoint(
     return tensor.data
   }
   const { layout } = network
-  const velocity = layout.filter(fittedEntries(identity.options))
+  const velocity = layout.filter(fittedEntries(options))
   const filled = [
     ...layout.map(({ name, shape }) => [tensors.weights, name, take(name, shape)] as const),
     ...velocity.map(({ name, shape }) => [tensors.velocity, name, take(velocityPrefix + name, shape)] as const),
@@ -132,7 +157,6 @@ export async function readCheckpoint(
     tensors.statistics.set(index, take(statisticName(network, index), network.constants[index].shape).slice())
   }
   await Promise.all(filled.map(([vector, name, values]) => vector.set(name, values)))
-  return state
 }
 
 async function bytesOf(path: string): Promise<Uint8Array> {

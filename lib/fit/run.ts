@@ -10,6 +10,7 @@ import {
   dataDigest,
   networkDigest,
   readCheckpoint,
+  readTensors,
   writeCheckpoint,
   type FitState,
   type FitTensors,
@@ -25,8 +26,23 @@ import { normalizationsOf, RunningStatistics } from './statistics.js'
 /** Steps that are queued before the first of them has to be done: the native thread never waits for this one. */
 const mostInFlight = 2
 
+/** A run that is one of a series, over rows whose order and crops do not depend on where they lie. */
+export interface RunSeries {
+  /** Positions of an epoch's rows, in place of a shuffle by position. */
+  order(epoch: number): Int32Array
+  /** For each position the number that its crops and flips are drawn by. */
+  draws: Uint32Array
+  /** Epochs of the runs before. */
+  epochsBefore: number
+  /** What stands for the rows in checkpoints. */
+  data: string
+  /** Checkpoint of the run before: weights, momentum and statistics to begin with, in place of the model's and zeros. */
+  begin?: Uint8Array
+}
+
 /** What a run works with; made before the first step. */
 interface Parts {
+  series: RunSeries | undefined
   model: Model
   /** Of the model when the run began. */
   revision: number
@@ -67,7 +83,7 @@ export class SgdRun {
     this.#rateFactor = rateFactors(parts.options.schedule, parts.options.steps, parts.epoch.steps)
   }
 
-  static async prepare(model: Model, data: Dataset, given: ReadOptions): Promise<SgdRun> {
+  static async prepare(model: Model, data: Dataset, given: ReadOptions, series?: RunSeries): Promise<SgdRun> {
     const normalizations = normalizationsOf(model.description)
     const { options, epoch } = settle(given, model, data.size, normalizations)
     const { revision } = model
@@ -84,9 +100,10 @@ export class SgdRun {
         statistics: statistics.values,
       }
       const decay = decayOf(work, options)
-      const identity = await identityOf(work, data, given, options, statistics)
+      const identity = await identityOf(work, data, given, options, statistics, series)
       const gradient = vector()
       const parts = {
+        series,
         model,
         revision,
         work,
@@ -101,6 +118,7 @@ export class SgdRun {
         decay,
         identity,
       }
+      if (series?.begin) await readTensors(series.begin, network, options, tensors)
       const run = new SgdRun(parts)
       if (given.resume !== undefined && identity !== undefined) {
         run.#state = await readCheckpoint(given.resume, network, identity, tensors)
@@ -166,12 +184,17 @@ export class SgdRun {
 
   /** The batches of an epoch that are still to come; a last one that is left out among them. */
   #batches(epoch: number): Iterable<FitBatch> {
-    const { data, given, options, epoch: shape } = this.#parts
-    const { batchSize, seed, augment } = options
+    const { data, given, options, epoch: shape, series } = this.#parts
+    const { batchSize, seed } = options
     const done = (this.#state.step - epoch * shape.steps) * batchSize
-    const order = shuffled(data.size, seed, epoch).subarray(done)
-    const changed = augment.pad > 0 || augment.flip
-    const plain = batches(data, { size: batchSize, order, ...(changed && { augment: { ...augment, seed, epoch } }) })
+    const order = (series?.order(epoch) ?? shuffled(data.size, seed, epoch)).subarray(done)
+    const changed = options.augment.pad > 0 || options.augment.flip
+    const drawn = { seed, epoch: (series?.epochsBefore ?? 0) + epoch, ...(series && { draws: series.draws }) }
+    const plain = batches(data, {
+      size: batchSize,
+      order,
+      ...(changed && { augment: { ...options.augment, ...drawn } }),
+    })
     return given.mnemonic ? withCodes(plain, given.mnemonic, seed, epoch) : plain
   }
 
@@ -256,6 +279,15 @@ export class SgdRun {
     await writeCheckpoint(path, work.engine.network, identity as RunIdentity, state, tensors)
   }
 
+  /** Writes a checkpoint whose bytes are a function of the run's result alone: no times. */
+  async save(path: string): Promise<void> {
+    const { work, tensors, identity } = this.#parts
+    await this.#checkFinite()
+    const epochs = this.#state.epochs.map((each) => ({ ...each, seconds: 0 }))
+    const state = { ...this.#state, seconds: 0, epochs }
+    await writeCheckpoint(path, work.engine.network, identity as RunIdentity, state, tensors)
+  }
+
   async #checkFinite(): Promise<void> {
     const { tensors, statistics } = this.#parts
     const sizes = await Promise.all([tensors.weights, tensors.velocity].map((vector) => vector.dot(vector)))
@@ -331,13 +363,14 @@ async function identityOf(
   given: ReadOptions,
   options: SgdOptions,
   statistics: RunningStatistics,
+  series: RunSeries | undefined,
 ): Promise<RunIdentity | undefined> {
-  if (given.checkpoint === undefined && given.resume === undefined) return undefined
+  if (given.checkpoint === undefined && given.resume === undefined && series === undefined) return undefined
   const decisive = { ...options, ...mnemonicRecord(given) }
   return {
     options: decisive,
     network: networkDigest(work.description, statistics.values),
-    data: await dataDigest(data),
+    data: series?.data ?? (await dataDigest(data)),
   }
 }
 

@@ -36,6 +36,7 @@ export interface ShardState {
 /** What bits depend on besides seeds and options; workers pin it, or refuse. */
 export interface Environment {
   device: string
+  threads: number
   /** Instruction set, threads and library versions, as devices() tells them. */
   description: string
   /** Of the library. */

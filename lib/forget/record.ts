@@ -1,0 +1,133 @@
+// forget() on a training record: which rows, which arm, and what is reported.
+import type { Bound } from '../bound.js'
+import { Dataset } from '../dataset.js'
+import { PalimpsestError } from '../errors.js'
+import type { JobRunner } from '../jobs/job.js'
+import type { PassOptions, Progress } from '../model/passes.js'
+import { memory } from '../native.js'
+import { abortSignal, callback, check, invalid, oneOf, optional, readOptions, withDefault } from '../options.js'
+import type { RecordTrainOptions, TrainingRecord } from '../record.js'
+import type { LedgerEntry } from '../record/format.js'
+import { boundOfStanding } from '../record/standing.js'
+import { finish, retrain, type Retrained } from './retrain.js'
+import { revocationOf, revokedRows, type RecordRequest } from './revoked.js'
+
+export interface RecordForgetOptions extends RecordRequest, PassOptions {
+  /** 'exact' (default): retrain what the rows touched, to the bits of training without them. */
+  prefer?: 'exact'
+  /** Where jobs run; a pool of processes on this machine where left out. */
+  runner?: JobRunner
+}
+
+export interface RecordForgetReport {
+  verb: 'forget'
+  /** What served the request. */
+  arm: LedgerEntry['arm']
+  /** Rows taken out, and rows that remain. */
+  forgotten: number
+  retained: number
+  /** Shards that were trained again, each from this slice (from 1) on. */
+  shards: { shard: number; slice: number }[]
+  /** Rows that went through the network. */
+  visits: number
+  /** Files that held traces of the rows and are gone, relative to the record's folder. */
+  purged: string[]
+  bound: Bound
+  entry: LedgerEntry
+  seconds: number
+  /** Of this process. */
+  peakMemoryBytes: number
+}
+
+export const runnerCheck = optional(
+  check('a JobRunner', (v): v is JobRunner => typeof v === 'object' && v !== null && 'run' in v && 'close' in v),
+)
+
+const table = {
+  keys: optional(check('a list of keys', (v): v is NonNullable<RecordRequest['keys']> => Array.isArray(v))),
+  where: optional(
+    check('a selection of rows, or a list of them', (v): v is NonNullable<RecordRequest['where']> => v !== undefined),
+  ),
+  rows: optional(check('a Dataset of the rows', (v): v is Dataset => v instanceof Dataset)),
+  prefer: withDefault(oneOf('exact'), 'exact'),
+  runner: runnerCheck,
+  signal: optional(abortSignal),
+  onProgress: optional(callback<(progress: Progress) => void>()),
+}
+
+const resumeTable = { runner: table.runner, signal: table.signal, onProgress: table.onProgress }
+
+type Given = ReturnType<typeof readOptions<typeof resumeTable>>
+
+function passesOf({ runner, signal, onProgress }: Given): RecordTrainOptions {
+  return { ...(runner && { runner }), ...(signal && { signal }), ...(onProgress && { onProgress }) }
+}
+
+/** Takes rows out of a record; forget() says what that means. @internal */
+export async function forgetFromRecord(
+  record: TrainingRecord,
+  given: RecordForgetOptions,
+): Promise<RecordForgetReport> {
+  const options = readOptions(given, table, 'forget()')
+  return record.exclusively(async (store) => {
+    const started = performance.now()
+    if (record.pending) {
+      throw invalid('record', 'a record without an unfinished request (resumeRecord() ends it)', 'one with a request')
+    }
+    if (!record.complete) {
+      throw new PalimpsestError(
+        'ERR_NOT_FITTED',
+        'expected a record that is complete (resumeRecord() ends its training)',
+      )
+    }
+    const { keys, where, rows } = options
+    const request = { ...(keys && { keys }), ...(where !== undefined && { where }), ...(rows && { rows }) }
+    const revocation = revocationOf(record, await revokedRows(record, request))
+    return reportOf(record, await retrain(record, store, revocation, passesOf(options)), started)
+  }, options.signal)
+}
+
+/**
+ * Ends what a crash has broken off in a record: its training, or a request. Gives the request's report where there was
+ * one. A record that is whole stays as it is.
+ *
+ * Errors: those of fitSharded() and forget().
+ */
+export async function resumeRecord(
+  record: TrainingRecord,
+  given: RecordTrainOptions = {},
+): Promise<RecordForgetReport | undefined> {
+  const options = readOptions(given, resumeTable, 'resumeRecord()')
+  return record.exclusively(async (store) => {
+    const started = performance.now()
+    if (!record.complete) await record.train(passesOf(options))
+    const { request } = record
+    if (request === undefined) return undefined
+    const known = new Set(record.rows.flat(2).map(({ key, digest }) => `${digest} ${key}`))
+    if (request.rows.some(({ key, digest }) => known.has(`${digest} ${key}`))) {
+      const revocation = revocationOf(record, request.rows)
+      return reportOf(record, await retrain(record, store, revocation, passesOf(options)), started)
+    }
+    // It was committed: only the purge was broken off.
+    const purged = await finish(record, store)
+    const entry = record.ledger.at(-1) as LedgerEntry
+    return reportOf(record, { entry, visits: 0, purged }, started)
+  }, options.signal)
+}
+
+function reportOf(record: TrainingRecord, done: Retrained, started: number): RecordForgetReport {
+  const { entry, visits, purged } = done
+  return {
+    verb: 'forget',
+    arm: entry.arm,
+    forgotten: entry.rows,
+    retained: record.size,
+    shards: entry.shards,
+    visits,
+    purged,
+    bound: boundOfStanding(record.standing),
+    entry,
+    seconds: (performance.now() - started) / 1000,
+    peakMemoryBytes: memory().peak,
+  }
+}

@@ -1,0 +1,97 @@
+// Rows of a training record that a request means: by key, by selection, or given themselves.
+import { isKey, type Key } from '../data/keys.js'
+import type { RowSelection } from '../data/select.js'
+import type { Dataset } from '../dataset.js'
+import { PalimpsestError } from '../errors.js'
+import { invalid } from '../options.js'
+import type { TrainingRecord } from '../record.js'
+import { compareRows, type PlacedRow, type RecordedRow } from '../record/rows.js'
+
+/** Exactly one of three. */
+export interface RecordRequest {
+  /** Keys of rows: ids, or digests where the rows have no ids. A key that the record lacks is ERR_NOT_FITTED. */
+  keys?: readonly Key[]
+  /** Selections over the record's rows; `indices` are positions in the data that the record was opened with. */
+  where?: RowSelection | readonly RowSelection[]
+  /** The rows themselves, found by digest. */
+  rows?: Dataset
+}
+
+/** A request's rows by shard and slice (from 0), and what then remains. */
+export interface Revocation {
+  revoked: PlacedRow[]
+  remaining: PlacedRow[][][]
+  /** Shards that it touches, each with the first slice (from 1) that loses a row. */
+  touched: { shard: number; slice: number }[]
+}
+
+/** The recorded rows that a request means; ERR_NOT_FITTED for rows that the record does not have (any more). */
+export async function revokedRows(record: TrainingRecord, request: RecordRequest): Promise<PlacedRow[]> {
+  const { keys, where, rows } = request
+  const given = Object.entries({ keys, where, rows }).filter(([, value]) => value !== undefined)
+  if (given.length !== 1) {
+    const got = given.length === 0 ? 'none' : given.map(([name]) => name).join(' and ')
+    throw invalid('keys', "exactly one of 'keys', 'where' and 'rows'", got)
+  }
+  const all = record.rows.flat(2)
+  const found = keys ? byKey(all, keys) : rows ? await byDigest(all, rows) : bySelection(record, all, where)
+  if (found.length === 0) throw invalid(given[0][0], 'a request that means one row of the record or more', 'none')
+  return found.sort(compareRows)
+}
+
+const gone = (what: string): PalimpsestError =>
+  new PalimpsestError('ERR_NOT_FITTED', `expected rows of the record, got ${what}: never fitted, or revoked before`)
+
+function byKey(all: readonly PlacedRow[], keys: readonly Key[]): PlacedRow[] {
+  if (!Array.isArray(keys)) throw invalid('keys', 'a list of keys', keys)
+  const bad = (keys as unknown[]).findIndex((key) => !isKey(key))
+  if (bad >= 0) throw invalid(`keys[${bad}]`, 'a string that is not empty, or a whole number', keys[bad])
+  const names = new Set((keys as readonly Key[]).map(String))
+  const found = all.filter(({ key }) => names.has(key))
+  for (const { key } of found) names.delete(key)
+  const [unknown] = names
+  if (unknown !== undefined) throw gone(`key '${unknown}'`)
+  return found
+}
+
+async function byDigest(all: readonly PlacedRow[], rows: Dataset): Promise<PlacedRow[]> {
+  const wanted = new Set(await rows.digests())
+  const found = all.filter(({ digest }) => wanted.has(digest))
+  for (const { digest } of found) wanted.delete(digest)
+  if (wanted.size > 0) throw gone(`${wanted.size} of ${rows.size} rows that it does not have`)
+  return found
+}
+
+function bySelection(record: TrainingRecord, all: readonly PlacedRow[], where: RecordRequest['where']): PlacedRow[] {
+  const list = (Array.isArray(where) ? where : [where]) as readonly RowSelection[]
+  const positions = new Set(list.flatMap((selection) => [...record.data.select(selection)]))
+  return all.filter(({ position }) => positions.has(position))
+}
+
+/** What the request leaves; ERR_INVALID_ARGUMENT where a shard would have no rows. */
+export function revocationOf(record: TrainingRecord, revoked: readonly RecordedRow[]): Revocation {
+  const gone = new Map<string, number>()
+  const name = ({ key, digest }: RecordedRow) => `${digest} ${key}`
+  for (const row of revoked) gone.set(name(row), (gone.get(name(row)) ?? 0) + 1)
+  const out: PlacedRow[] = []
+  const touched: Revocation['touched'] = []
+  const remaining = record.rows.map((shard, s) =>
+    shard.map((rows, r) =>
+      rows.filter((row) => {
+        const left = gone.get(name(row)) ?? 0
+        if (left === 0) return true
+        gone.set(name(row), left - 1)
+        out.push(row)
+        if (touched.at(-1)?.shard !== s) touched.push({ shard: s, slice: r + 1 })
+        return false
+      }),
+    ),
+  )
+  const empty = touched.find(({ shard }) => remaining[shard].every((rows) => rows.length === 0))
+  if (empty === undefined) return { revoked: out, remaining, touched }
+  throw invalid(
+    'keys',
+    'a request that leaves rows in every shard (train again with fewer shards to serve it)',
+    `all rows of shard ${empty.shard}`,
+  )
+}

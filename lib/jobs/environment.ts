@@ -1,0 +1,27 @@
+// The environment of this process: what its bits depend on, and whether it is what a record pins.
+import { PalimpsestError } from '../errors.js'
+import { native } from '../native.js'
+import type { Environment } from '../record/format.js'
+
+/** Of a device of this process. */
+export function environmentOf(device: string): Environment {
+  const found = native()
+    .devices()
+    .find(({ name, available }) => name === device && available)
+  if (found === undefined) {
+    throw new PalimpsestError('ERR_ENVIRONMENT', `expected a worker with device '${device}', got one without it`)
+  }
+  const threads = Number(/(\d+) threads?/.exec(found.description)?.[1] ?? 1)
+  return { device, threads, description: found.description, version: native().version() }
+}
+
+/** ERR_ENVIRONMENT where this process would give other bits. */
+export function checkEnvironment(wanted: Environment): Environment {
+  const got = environmentOf(wanted.device)
+  const words = ({ description, version }: Environment) => `${description}, palimpsest ${version}`
+  if (words(got) === words(wanted)) return got
+  throw new PalimpsestError(
+    'ERR_ENVIRONMENT',
+    `expected a worker with what the record pins (${words(wanted)}), got ${words(got)}: its bits would be others`,
+  )
+}

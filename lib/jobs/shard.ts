@@ -1,0 +1,198 @@
+// A shard's job in its worker: slice after slice, a checkpoint each, going on from what an earlier try has finished.
+import { existsSync } from 'node:fs'
+import { readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Dataset } from '../dataset.js'
+import { PalimpsestError } from '../errors.js'
+import { readFitOptions } from '../fit/options.js'
+import { SgdRun, type RunSeries } from '../fit/run.js'
+import { Model } from '../model.js'
+import { writeFileAtomically } from '../model/files.js'
+import { checkSignal } from '../model/passes.js'
+import { seal, sha256, unseal, type CheckpointRef } from '../record/format.js'
+import { readNetwork } from '../record/network_file.js'
+import { orderOf } from '../record/rows.js'
+import { readRows, type JobRows } from '../record/rows_file.js'
+import { checkedBytes } from '../record/store.js'
+import { checkEnvironment } from './environment.js'
+import { jobResult, type JobResult, type RunOptions, type ShardJob, type ShardPlan } from './job.js'
+
+const planName = 'job.json'
+const doneName = 'done.json'
+const partialName = 'partial.safetensors'
+
+/** Identity of a job: of everything that decides its result. */
+export const planDigest = (plan: ShardPlan): string => sha256(JSON.stringify(plan))
+
+export async function writePlan(folder: string, plan: ShardPlan): Promise<void> {
+  await writeFileAtomically(join(folder, planName), seal(plan))
+}
+
+/** Runs a job; ERR_ENVIRONMENT, ERR_DAMAGED, and whatever fit() throws. */
+export async function runShard(job: ShardJob, options: RunOptions): Promise<JobResult> {
+  const started = performance.now()
+  const plan = unseal(await readFile(join(job.folder, planName)), planName) as ShardPlan
+  if (planDigest(plan) !== job.id) {
+    throw new PalimpsestError('ERR_WORKER', `expected job ${job.id} in '${job.folder}', got another one`)
+  }
+  const environment = checkEnvironment(plan.environment)
+  await removeHalfWritten(job.folder)
+  const run = await ShardRun.open(job.folder, plan, options)
+  try {
+    const checkpoints = await run.finish()
+    return jobResult({ id: job.id, environment, checkpoints, seconds: (performance.now() - started) / 1000 })
+  } finally {
+    run.dispose()
+  }
+}
+
+async function removeHalfWritten(folder: string): Promise<void> {
+  const parts = (await readdir(folder)).filter((name) => name.endsWith('.part'))
+  await Promise.all(parts.map((name) => rm(join(folder, name), { force: true })))
+}
+
+class ShardRun {
+  readonly #folder: string
+  readonly #plan: ShardPlan
+  readonly #options: RunOptions
+  readonly #model: Model
+  readonly #rows: JobRows
+  #done: CheckpointRef[]
+  #visits = 0
+
+  private constructor(
+    folder: string,
+    plan: ShardPlan,
+    options: RunOptions,
+    model: Model,
+    rows: JobRows,
+    done: CheckpointRef[],
+  ) {
+    this.#folder = folder
+    this.#plan = plan
+    this.#options = options
+    this.#model = model
+    this.#rows = rows
+    this.#done = done
+  }
+
+  static async open(folder: string, plan: ShardPlan, options: RunOptions): Promise<ShardRun> {
+    const { device } = plan.environment
+    const at = (name: string) => join(folder, name)
+    const initial = await checkedBytes(at(plan.initial.file), plan.initial)
+    const rows = readRows(await checkedBytes(at(plan.rows.file), plan.rows))
+    const model = Model.fromNetwork(readNetwork(initial), { device: device as 'cpu' })
+    return new ShardRun(folder, plan, options, model, rows, await finished(folder, plan))
+  }
+
+  async finish(): Promise<CheckpointRef[]> {
+    const { first, epochs } = this.#plan
+    for (let slice = first; slice <= epochs.length; slice++) {
+      checkSignal(this.#options.signal)
+      const rows = this.#rows.slices.filter((each) => each <= slice).length
+      const known = this.#done.find((each) => each.slice === slice)
+      if (known === undefined && rows > 0) await this.#slice(slice)
+      else this.#visits += rows * epochs[slice - 1]
+    }
+    return this.#done
+  }
+
+  /** Trains on slices 1 to this one, from the checkpoint before it. */
+  async #slice(slice: number): Promise<void> {
+    const { epochs, fit, seed } = this.#plan
+    const { data, slices } = this.#rows
+    const before = this.#done.at(-1) ?? this.#plan.start
+    const positions = Int32Array.from(slices.keys()).filter((i) => slices[i] <= slice)
+    const rows = data.subset(positions)
+    const partial = join(this.#folder, partialName)
+    const series = await this.#series(positions, slice, before)
+    const visited = this.#visits
+    const options = (resume: boolean) =>
+      readFitOptions({
+        ...fit,
+        seed,
+        epochs: epochs[slice - 1],
+        checkpoint: partial,
+        ...(resume && { resume: partial }),
+        ...(this.#options.signal && { signal: this.#options.signal }),
+        onProgress: ({ done, total }: { done: number; total: number }) =>
+          this.#options.onProgress?.(visited + Math.round((done / total) * positions.length * epochs[slice - 1])),
+      })
+    const run = await prepare(this.#model, rows, options, series)
+    try {
+      await run.fit()
+      const { steps } = run.report()
+      await this.#keep(run, {
+        slice,
+        epoch: (before?.epoch ?? 0) + epochs[slice - 1],
+        step: (before?.step ?? 0) + steps,
+        exact: true,
+      })
+      this.#visits += positions.length * epochs[slice - 1]
+    } finally {
+      run.dispose()
+      rows.dispose()
+    }
+  }
+
+  async #series(positions: Int32Array, slice: number, before: CheckpointRef | null): Promise<RunSeries> {
+    const words = Array.from(positions, (i) => this.#rows.words[i])
+    const epochsBefore = before?.epoch ?? 0
+    return {
+      order: (epoch) => orderOf(words, this.#plan.seed, epochsBefore + epoch),
+      draws: Uint32Array.from(words, (each) => each[0]),
+      epochsBefore,
+      data: this.#plan.prefixes[slice - 1],
+      ...(before && { begin: await checkedBytes(join(this.#folder, before.file), before) }),
+    }
+  }
+
+  async #keep(run: SgdRun, at: Pick<CheckpointRef, 'slice' | 'epoch' | 'step' | 'exact'>): Promise<void> {
+    const file = `slice-${at.slice}.safetensors`
+    const path = join(this.#folder, file)
+    await run.save(path)
+    const bytes = await readFile(path)
+    this.#done = [...this.#done, { file, bytes: bytes.length, sha256: sha256(bytes), ...at }]
+    await writeFileAtomically(join(this.#folder, doneName), seal(this.#done))
+    await rm(join(this.#folder, partialName), { force: true })
+  }
+
+  dispose(): void {
+    this.#model.dispose()
+    this.#rows.data.dispose()
+  }
+}
+
+/** Goes on within a slice where an earlier try left a checkpoint of the same run; begins it anew where it did not. */
+async function prepare(
+  model: Model,
+  rows: Dataset,
+  options: (resume: boolean) => ReturnType<typeof readFitOptions>,
+  series: RunSeries,
+): Promise<SgdRun> {
+  const { resume } = options(true)
+  if (typeof resume === 'string' && existsSync(resume)) {
+    try {
+      return await SgdRun.prepare(model, rows, options(true), series)
+    } catch {
+      // Torn, or of a run before: whatever is wrong with the options or the rows themselves is thrown again.
+    }
+  }
+  return SgdRun.prepare(model, rows, options(false), series)
+}
+
+/** Slices that an earlier try has finished, as far as they are whole. */
+async function finished(folder: string, plan: ShardPlan): Promise<CheckpointRef[]> {
+  const whole: CheckpointRef[] = []
+  try {
+    const listed = unseal(await readFile(join(folder, doneName)), doneName) as CheckpointRef[]
+    for (const ref of listed) {
+      if (ref.slice < plan.first) break
+      await checkedBytes(join(folder, ref.file), ref)
+      whole.push(ref)
+    }
+  } catch {
+    // What is missing or torn is made again.
+  }
+  return whole
+}
