@@ -1,0 +1,186 @@
+// How leaving rows out of steps of SGD moves the weights that come later: momentum's echo, weight decay and curvature in it.
+import { native, type NativeVector } from '../native.js'
+
+/** A run of SGD: v = m v + g + d w, then w = w - rate (g + d w + m v) with Nesterov's momentum, w = w - rate v without. */
+export interface StepRule {
+  rate(step: number): number
+  momentum: number
+  nesterov: boolean
+  weightDecay: number
+}
+
+/** What steps with one gradient g make: w' = ww w + wv v + wg g and v' = vw w + vv v + vg g. */
+export interface Transition {
+  ww: number
+  wv: number
+  wg: number
+  vw: number
+  vv: number
+  vg: number
+}
+
+/** Steps from `from` up to `to`: the two numbers of each input, iterated, as coupled weight decay has no product form. */
+export function transition(rule: StepRule, from: number, to: number): Transition {
+  const { momentum, nesterov, weightDecay } = rule
+  const [w, v] = [
+    [1, 0, 0],
+    [0, 1, 0],
+  ]
+  for (let step = from; step < to; step++) {
+    const rate = rule.rate(step)
+    for (let i = 0; i < 3; i++) {
+      const g = weightDecay * w[i] + Number(i === 2)
+      v[i] = momentum * v[i] + g
+      w[i] -= rate * (nesterov ? g + momentum * v[i] : v[i])
+    }
+  }
+  return { ww: w[0], wv: w[1], wg: w[2], vw: v[0], vv: v[1], vg: v[2] }
+}
+
+/** The one gradient of all steps that takes the weights from `start` to `end`: of a single step the very one it took. */
+export async function meanGradient(
+  of: Transition,
+  start: { weights: NativeVector; velocity: NativeVector },
+  end: NativeVector,
+  out: NativeVector,
+): Promise<void> {
+  await Promise.all([
+    out.copyFrom(end),
+    out.axpy(-of.ww, start.weights),
+    out.axpy(-of.wv, start.velocity),
+    out.scale(1 / of.wg),
+  ])
+}
+
+/** A curvature H = Q T Q^T: orthonormal vectors q_1 .. q_k, and T [k, k] by rows. */
+export interface Subspace {
+  directions: readonly NativeVector[]
+  products: readonly (readonly number[])[]
+}
+
+/**
+ * The difference (delta, nu) between weights and velocity of a run without some rows and of the run with them. Where the
+ * gradients differ by c + H delta it obeys the step rule itself: nu' = m nu + c + H delta + d delta, and so on.
+ */
+export class Deviation {
+  readonly weights: NativeVector
+  readonly velocity: NativeVector
+  readonly #kept: NativeVector
+  /** Whether it is still zero. */
+  #none = true
+
+  constructor(like: NativeVector) {
+    const make = () => new (native().Vector)(like, like.dtype)
+    this.weights = make()
+    this.velocity = make()
+    this.#kept = make()
+  }
+
+  get none(): boolean {
+    return this.#none
+  }
+
+  /** Steps in which no row is left out. */
+  async pass(rule: StepRule, from: number, to: number, subspace?: Subspace): Promise<void> {
+    if (this.#none || from >= to) return
+    const of = transition(rule, from, to)
+    const { weights, velocity } = this
+    const bent = subspace && (await this.#bend(rule, from, to, subspace))
+    await Promise.all([
+      this.#kept.copyFrom(weights),
+      weights.scale(of.ww),
+      weights.axpy(of.wv, velocity),
+      velocity.scale(of.vv),
+      velocity.axpy(of.vw, this.#kept),
+    ])
+    if (!subspace || !bent) return
+    await Promise.all(
+      subspace.directions.flatMap((q, i) => [
+        weights.axpy(bent.weights[i] - of.ww * bent.a[i] - of.wv * bent.c[i], q),
+        velocity.axpy(bent.velocity[i] - of.vw * bent.a[i] - of.vv * bent.c[i], q),
+      ]),
+    )
+  }
+
+  /** A step whose gradient is another by `change`, curvature aside. */
+  async step(rule: StepRule, step: number, change: NativeVector, subspace?: Subspace): Promise<void> {
+    await this.pass(rule, step, step + 1, subspace)
+    const { wg, vg } = transition(rule, step, step + 1)
+    await Promise.all([this.weights.axpy(wg, change), this.velocity.axpy(vg, change)])
+    this.#none = false
+  }
+
+  /** Coordinates of delta and nu in the subspace, before and after the steps. */
+  async #bend(rule: StepRule, from: number, to: number, { directions, products }: Subspace) {
+    const [a, c] = await Promise.all(
+      [this.weights, this.velocity].map((vector) => Promise.all(directions.map((q) => vector.dot(q)))),
+    )
+    const [w, v] = [[...a], [...c]]
+    const { momentum, nesterov, weightDecay } = rule
+    for (let step = from; step < to; step++) {
+      const rate = rule.rate(step)
+      const g = products.map((row, i) => row.reduce((sum, t, j) => sum + t * w[j], weightDecay * w[i]))
+      g.forEach((each, i) => {
+        v[i] = momentum * v[i] + each
+        w[i] -= rate * (nesterov ? each + momentum * v[i] : v[i])
+      })
+    }
+    return { a, c, weights: w, velocity: v }
+  }
+
+  dispose(): void {
+    for (const vector of [this.weights, this.velocity, this.#kept]) vector.dispose()
+  }
+}
+
+/** A symmetric operator: out = H x. */
+export type Product = (x: NativeVector, out: NativeVector) => Promise<void>
+
+/**
+ * The operator on the Krylov space of some vectors, by a block Lanczos method with full reorthogonalisation: what repeated
+ * steps need of H on those vectors (Saad 1992). Dispose the directions.
+ */
+export async function krylov(product: Product, starts: readonly NativeVector[], most: number): Promise<Subspace> {
+  const [like] = starts
+  const make = () => new (native().Vector)(like, like.dtype)
+  const directions: NativeVector[] = []
+  const images: NativeVector[] = []
+  const products: number[][] = []
+  try {
+    for (let next = 0; directions.length < most && next < starts.length + images.length; next++) {
+      const unit = make()
+      directions.push(unit)
+      const independent = await orthonormal(unit, starts[next] ?? images[next - starts.length], directions.slice(0, -1))
+      if (!independent) {
+        directions.pop()
+        unit.dispose()
+        continue
+      }
+      const image = make()
+      images.push(image)
+      await product(unit, image)
+      products.push(await Promise.all(directions.map((each) => image.dot(each))))
+    }
+    const symmetric = products.map((row, i) => products.map((other, j) => (j <= i ? row[j] : other[i])))
+    return { directions, products: symmetric }
+  } catch (error) {
+    for (const each of directions) each.dispose()
+    throw error
+  } finally {
+    for (const each of images) each.dispose()
+  }
+}
+
+/** unit = what x has beyond the directions, of length 1; false where that is nothing but rounding. */
+async function orthonormal(unit: NativeVector, x: NativeVector, directions: readonly NativeVector[]): Promise<boolean> {
+  const whole = Math.sqrt(await x.dot(x))
+  await unit.copyFrom(x)
+  for (let round = 0; round < 2; round++) {
+    const along = await Promise.all(directions.map((each) => unit.dot(each)))
+    await Promise.all(directions.map((each, i) => unit.axpy(-along[i], each)))
+  }
+  const length = Math.sqrt(await unit.dot(unit))
+  if (!(length > whole * (x.dtype === 'float64' ? 1e-10 : 1e-4))) return false
+  await unit.scale(1 / length)
+  return true
+}
