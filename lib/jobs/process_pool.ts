@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { PalimpsestError } from '../errors.js'
-import { integer, readOptions, withDefault } from '../options.js'
+import { callback, integer, optional, readOptions, withDefault } from '../options.js'
 import { checkResult, type Job, type JobResult, type JobRunner, type Pins, type RunOptions } from './job.js'
 import { errorOf, type Answer } from './messages.js'
 
@@ -13,16 +13,19 @@ export interface ProcessPoolOptions {
   workers?: number
   /** How often a job is tried again after its process died (default 2). */
   retries?: number
+  /** Told of each process that is started. */
+  onWorker?: (pid: number) => void
 }
 
 const table = {
   workers: withDefault(integer({ min: 0 }), 0),
   retries: withDefault(integer({ min: 0 }), 2),
+  onWorker: optional(callback<(pid: number) => void>()),
 }
 
 /** Runs each job in a process of its own on this machine. */
 export function processPool(options: ProcessPoolOptions = {}): JobRunner {
-  const { workers, retries } = readOptions(options, table, 'processPool()')
+  const { workers, retries, onWorker } = readOptions(options, table, 'processPool()')
   const waiting: (() => void)[] = []
   let busy = 0
   const limit = ({ threads }: Pins) => workers || Math.max(1, Math.floor(availableParallelism() / threads))
@@ -41,7 +44,7 @@ export function processPool(options: ProcessPoolOptions = {}): JobRunner {
       try {
         for (let left = retries; ; left--) {
           if (given.signal?.aborted) throw given.signal.reason
-          const ended = await runOnce(job, given)
+          const ended = await runOnce(job, given, onWorker)
           if ('result' in ended) return checkResult(job, ended.result)
           if (left > 0) continue
           const tries = retries === 0 ? 'at the only try' : `at each of ${retries + 1} tries`
@@ -74,6 +77,7 @@ function start({ threads, isa }: Pins): ChildProcess {
 async function runOnce(
   job: Job,
   { signal, onProgress }: RunOptions,
+  onWorker: ((pid: number) => void) | undefined,
 ): Promise<{ result: JobResult } | { died: string }> {
   const child = start(job.pins)
   const stop = (): void => void child.kill('SIGKILL')
@@ -102,6 +106,7 @@ async function runOnce(
         void drained.then(() => resolve(how))
       })
       child.send(job, () => undefined)
+      if (child.pid !== undefined) onWorker?.(child.pid)
     })
     if (signal?.aborted) throw signal.reason
     if (thrown) throw thrown.reason
