@@ -50,6 +50,7 @@ export {
   type GradientCollision,
 } from './scrub/gradient_collision.js'
 export { federatedAverage, type FederatedUpdate } from './scrub/federated.js'
+export { fitLogged, type FitLoggedOptions } from './fit/logged.js'
 export { fitSharded, type FitShardedOptions, type FitShardedReport } from './fit/sharded.js'
 export { TrainingRecord, type RecordTrainOptions, type RowPlace } from './record.js'
 export type { CheckpointRef, Environment, FileRef, LedgerEntry } from './record/format.js'

@@ -183,7 +183,7 @@ export class TrainingRecord {
     await this.withRunner(runner, (using) =>
       trainShards(this.#store, this.#data, left, using, how, async (trained) => {
         const { shard } = trained.work
-        const state = await adoptShard(this.#store, this.manifest.states[shard].checkpoints, trained)
+        const state = await adoptShard(this.#store, this.manifest.states[shard], trained)
         await this.#store.commit({ ...this.manifest, states: this.manifest.states.with(shard, state) })
       }),
     )

@@ -38,6 +38,8 @@ export interface RunSeries {
   data: string
   /** Checkpoint of the run before: weights, momentum and statistics to begin with, in place of the model's and zeros. */
   begin?: Uint8Array
+  /** Where states of the run are written after every so many steps, but for the last. */
+  log?: { every: number; path(step: number): string }
 }
 
 /** What a run works with; made before the first step. */
@@ -170,6 +172,10 @@ export class SgdRun {
       checkSignal(signal)
       this.#inFlight.push(this.#step(batch, queued++))
       if (this.#inFlight.length > mostInFlight) await this.#finish(epoch)
+      if (this.#logIsDue(queued)) {
+        await this.#drain(epoch)
+        await this.#log(queued)
+      }
       if (queued < last && isDue(checkpoint, queued)) {
         await this.#drain(epoch)
         checkSignal(signal)
@@ -180,6 +186,16 @@ export class SgdRun {
     checkSignal(signal)
     await this.#endEpoch(epoch)
     if (last === this.#parts.options.steps || isDue(checkpoint, last, epoch + 1)) await this.#checkpoint()
+  }
+
+  #logIsDue(steps: number): boolean {
+    const { series, options } = this.#parts
+    return series?.log !== undefined && steps % series.log.every === 0 && steps < options.steps
+  }
+
+  async #log(steps: number): Promise<void> {
+    const path = this.#parts.series?.log?.path(steps)
+    if (path !== undefined) await this.save(path)
   }
 
   /** The batches of an epoch that are still to come; a last one that is left out among them. */

@@ -8,7 +8,7 @@ import { checkData, checkSignal, type PassOptions, type Progress } from '../mode
 import { memory } from '../native.js'
 import { abortSignal, callback, check, integer, invalid, is, optional, readOptions, withDefault } from '../options.js'
 import { TrainingRecord } from '../record.js'
-import { sha256, type Environment } from '../record/format.js'
+import { sha256, type Environment, type Manifest } from '../record/format.js'
 import { writeNetwork } from '../record/network_file.js'
 import { assignment, compareRows, keyWords, rowsOf, type PlacedRow } from '../record/rows.js'
 import { settingsOf, sliceEpochs, type FitSettings } from '../record/settings.js'
@@ -36,7 +36,7 @@ export interface FitShardedOptions extends PassOptions {
 }
 
 export interface FitShardedReport {
-  verb: 'fitSharded'
+  verb: 'fitSharded' | 'fitLogged'
   /** Options with their defaults. */
   options: { shards: number; slices: number; epochs: number; seed: number; fit: FitSettings; threads: number }
   rows: number
@@ -54,7 +54,8 @@ export interface FitShardedReport {
   peakMemoryBytes: number
 }
 
-const table = {
+/** @internal */
+export const recordOptions = {
   folder: check('a path', (v): v is string => is.string(v) && v !== ''),
   shards: withDefault(integer({ min: 1, max: 4096 }), 5),
   slices: withDefault(integer({ min: 1, max: 4096 }), 4),
@@ -89,9 +90,17 @@ export async function fitSharded(
 ): Promise<{ record: TrainingRecord; report: FitShardedReport }> {
   if (!(model instanceof Model)) throw invalid('model', 'a Model', model)
   if (!(data instanceof Dataset)) throw invalid('data', 'a Dataset', data)
+  const read = readOptions(options, recordOptions, 'fitSharded()')
+  return fitRecord(model, data, { ...read, fit: settingsOf(read.fit, model), kind: 'sharded' })
+}
+
+/** What fitSharded() and fitLogged() do. @internal */
+export async function fitRecord(
+  model: Model,
+  data: Dataset,
+  given: Given,
+): Promise<{ record: TrainingRecord; report: FitShardedReport }> {
   const started = performance.now()
-  const read = readOptions(options, table, 'fitSharded()')
-  const given = { ...read, fit: settingsOf(read.fit, model) }
   checkSignal(given.signal)
   checkData(data, model, true)
   const store = await RecordStore.take(given.folder)
@@ -112,7 +121,12 @@ export async function fitSharded(
   }
 }
 
-type Given = ReturnType<typeof readOptions<typeof table>>
+/** @internal */
+export type Given = ReturnType<typeof readOptions<typeof recordOptions>> & {
+  kind: Manifest['kind']
+  /** Steps from one state of the update log to the next, given the rows of each slice. */
+  logEvery?: (rows: readonly number[]) => number
+}
 
 /** Writes what is known before training begins. */
 async function create(store: RecordStore, model: Model, data: Dataset, given: Given, runner: JobRunner): Promise<void> {
@@ -125,10 +139,11 @@ async function create(store: RecordStore, model: Model, data: Dataset, given: Gi
   const initial = await store.put('initial', network, '.safetensors')
   const bare = assigned.map((shard) => shard.map((list) => list.map(({ key, digest }) => ({ key, digest }))))
   const index = await store.putIndex({ slices: bare })
+  const logEvery = given.logEvery?.(assigned[0].map((list) => list.length))
   await store.commit({
     format: 'palimpsest-record',
     version: 1,
-    kind: 'sharded',
+    kind: given.kind,
     model: sha256(network),
     initial,
     shards,
@@ -136,6 +151,7 @@ async function create(store: RecordStore, model: Model, data: Dataset, given: Gi
     epochs: sliceEpochs(epochs, slices),
     seed,
     fit,
+    ...(logEvery !== undefined && { logEvery }),
     environment,
     keyedBy,
     index,
@@ -166,11 +182,12 @@ async function recognise(store: RecordStore, model: Model, data: Dataset, given:
       `expected ${what} as in the record '${store.folder}' (${JSON.stringify(was)}), got ${JSON.stringify(now)}`,
     )
   const digest = sha256(await writeNetwork(model))
-  if (manifest.kind !== 'sharded') throw refuse('the kind', manifest.kind, 'sharded')
+  if (manifest.kind !== given.kind) throw refuse('the kind', manifest.kind, given.kind)
   if (digest !== manifest.model) throw refuse('the model', manifest.model, digest)
   const epochs = sliceEpochs(given.epochs, given.slices)
   const { shards, slices, seed, fit } = given
-  const now = { shards, slices, seed, epochs, fit, device: model.device }
+  const log = given.logEvery && { logEvery: given.logEvery(manifest.states[0].rows) }
+  const now = { shards, slices, seed, epochs, fit, ...log, device: model.device }
   const was: Record<string, unknown> = { ...manifest, device: manifest.environment.device }
   for (const [key, value] of Object.entries(now)) {
     if (JSON.stringify(was[key]) !== JSON.stringify(value)) throw refuse(key, was[key], value)
@@ -207,7 +224,7 @@ function reportOf(record: TrainingRecord, given: Given, visits: number, started:
   const { shards, slices, epochs, seed, fit } = given
   const { environment } = manifest
   return {
-    verb: 'fitSharded',
+    verb: given.kind === 'logged' ? 'fitLogged' : 'fitSharded',
     options: { shards, slices, epochs, seed, fit, threads: environment.threads },
     rows: record.size,
     sliceEpochs: manifest.epochs,

@@ -47,7 +47,7 @@ export async function retrain(
       const states = [...store.manifest.states]
       await trainShards(store, record.data, works, using, { ...passes, phase: 'forget' }, async (trained) => {
         const { shard } = trained.work
-        states[shard] = await adoptShard(store, store.manifest.states[shard].checkpoints, trained)
+        states[shard] = await adoptShard(store, store.manifest.states[shard], trained)
       })
       return states
     })

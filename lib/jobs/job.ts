@@ -1,6 +1,6 @@
 // Jobs: what a runner carries to a worker and what comes back; a shard is a job with a folder.
 import { PalimpsestError } from '../errors.js'
-import { sha256, type CheckpointRef, type Environment, type FileRef } from '../record/format.js'
+import { sha256, type CheckpointRef, type Environment, type FileRef, type LogRef } from '../record/format.js'
 import type { FitSettings } from '../record/settings.js'
 
 /** What a worker's process must be started with, so that its bits are those of the others. */
@@ -35,8 +35,10 @@ export interface JobResult {
   environment: Environment
   /** Of a shard: a checkpoint for each slice that was run, names relative to the job's folder. */
   checkpoints: CheckpointRef[]
+  /** The update log, where the plan asks for one. */
+  logs: LogRef[]
   seconds: number
-  /** SHA-256 over id and checkpoints: what arrived is what was sent. */
+  /** SHA-256 over id, checkpoints and logs: what arrived is what was sent. */
   checksum: string
 }
 
@@ -49,6 +51,8 @@ export interface ShardPlan {
   epochs: number[]
   seed: number
   fit: FitSettings
+  /** Steps of a slice from one state of the update log to the next. */
+  logEvery?: number
   environment: Environment
   /** For each slice a digest of the rows of slices 1 to this one. */
   prefixes: string[]
@@ -79,8 +83,8 @@ export function jobResult(result: Omit<JobResult, 'checksum'>): JobResult {
   return { ...result, checksum: checksumOf(result) }
 }
 
-const checksumOf = ({ id, environment, checkpoints }: Omit<JobResult, 'checksum'>): string =>
-  sha256(JSON.stringify([id, environment, checkpoints]))
+const checksumOf = ({ id, environment, checkpoints, logs }: Omit<JobResult, 'checksum'>): string =>
+  sha256(JSON.stringify([id, environment, checkpoints, logs]))
 
 /** Refuses a result that is another job's, or was changed on its way. */
 export function checkResult(job: Job, result: JobResult): JobResult {

@@ -9,7 +9,7 @@ import { SgdRun, type RunSeries } from '../fit/run.js'
 import { Model } from '../model.js'
 import { writeFileAtomically } from '../model/files.js'
 import { checkSignal } from '../model/passes.js'
-import { seal, sha256, unseal, type CheckpointRef } from '../record/format.js'
+import { seal, sha256, unseal, type CheckpointRef, type FileRef, type LogRef } from '../record/format.js'
 import { readNetwork } from '../record/network_file.js'
 import { orderOf } from '../record/rows.js'
 import { readRows, type JobRows } from '../record/rows_file.js'
@@ -39,8 +39,8 @@ export async function runShard(job: ShardJob, options: RunOptions): Promise<JobR
   await removeHalfWritten(job.folder)
   const run = await ShardRun.open(job.folder, plan, options)
   try {
-    const checkpoints = await run.finish()
-    return jobResult({ id: job.id, environment, checkpoints, seconds: (performance.now() - started) / 1000 })
+    const made = await run.finish()
+    return jobResult({ id: job.id, environment, ...made, seconds: (performance.now() - started) / 1000 })
   } finally {
     run.dispose()
   }
@@ -51,13 +51,19 @@ async function removeHalfWritten(folder: string): Promise<void> {
   await Promise.all(parts.map((name) => rm(join(folder, name), { force: true })))
 }
 
+/** What finished slices gave; done.json. */
+interface Finished {
+  checkpoints: CheckpointRef[]
+  logs: LogRef[]
+}
+
 class ShardRun {
   readonly #folder: string
   readonly #plan: ShardPlan
   readonly #options: RunOptions
   readonly #model: Model
   readonly #rows: JobRows
-  #done: CheckpointRef[]
+  #done: Finished
   #visits = 0
 
   private constructor(
@@ -66,7 +72,7 @@ class ShardRun {
     options: RunOptions,
     model: Model,
     rows: JobRows,
-    done: CheckpointRef[],
+    done: Finished,
   ) {
     this.#folder = folder
     this.#plan = plan
@@ -85,12 +91,12 @@ class ShardRun {
     return new ShardRun(folder, plan, options, model, rows, await finished(folder, plan))
   }
 
-  async finish(): Promise<CheckpointRef[]> {
+  async finish(): Promise<Finished> {
     const { first, epochs } = this.#plan
     for (let slice = first; slice <= epochs.length; slice++) {
       checkSignal(this.#options.signal)
       const rows = this.#rows.slices.filter((each) => each <= slice).length
-      const known = this.#done.find((each) => each.slice === slice)
+      const known = this.#done.checkpoints.find((each) => each.slice === slice)
       if (known === undefined && rows > 0) await this.#slice(slice)
       else this.#visits += rows * epochs[slice - 1]
     }
@@ -101,11 +107,11 @@ class ShardRun {
   async #slice(slice: number): Promise<void> {
     const { epochs, fit, seed } = this.#plan
     const { data, slices } = this.#rows
-    const before = this.#done.at(-1) ?? this.#plan.start
+    const before = this.#done.checkpoints.at(-1) ?? this.#plan.start
     const positions = Int32Array.from(slices.keys()).filter((i) => slices[i] <= slice)
     const rows = data.subset(positions)
     const partial = join(this.#folder, partialName)
-    const series = await this.#series(positions, slice, before)
+    const series: RunSeries = { ...(await this.#series(positions, slice, before)), ...this.#log(slice) }
     const visited = this.#visits
     const options = (resume: boolean) =>
       readFitOptions({
@@ -122,7 +128,8 @@ class ShardRun {
     try {
       await run.fit()
       const { steps } = run.report()
-      await this.#keep(run, {
+      const logs = await this.#logsOf(slice, steps, before?.step ?? 0)
+      await this.#keep(run, logs, {
         slice,
         epoch: (before?.epoch ?? 0) + epochs[slice - 1],
         step: (before?.step ?? 0) + steps,
@@ -147,12 +154,33 @@ class ShardRun {
     }
   }
 
-  async #keep(run: SgdRun, at: Pick<CheckpointRef, 'slice' | 'epoch' | 'step' | 'exact'>): Promise<void> {
+  /** States of the log are written as the run comes by. */
+  #log(slice: number): Pick<RunSeries, 'log'> {
+    const every = this.#plan.logEvery
+    if (every === undefined) return {}
+    return { log: { every, path: (step) => join(this.#folder, logName(slice, step)) } }
+  }
+
+  async #logsOf(slice: number, steps: number, stepsBefore: number): Promise<LogRef[]> {
+    const every = this.#plan.logEvery ?? steps
+    const logs: LogRef[] = []
+    for (let step = every; step < steps; step += every) {
+      logs.push({ ...(await refOf(this.#folder, logName(slice, step))), slice, step: stepsBefore + step })
+    }
+    return logs
+  }
+
+  async #keep(
+    run: SgdRun,
+    logs: readonly LogRef[],
+    at: Pick<CheckpointRef, 'slice' | 'epoch' | 'step' | 'exact'>,
+  ): Promise<void> {
     const file = `slice-${at.slice}.safetensors`
     const path = join(this.#folder, file)
     await run.save(path)
-    const bytes = await readFile(path)
-    this.#done = [...this.#done, { file, bytes: bytes.length, sha256: sha256(bytes), ...at }]
+    const checkpoint = { ...(await refOf(this.#folder, file)), ...at }
+    const { checkpoints } = this.#done
+    this.#done = { checkpoints: [...checkpoints, checkpoint], logs: [...this.#done.logs, ...logs] }
     await writeFileAtomically(join(this.#folder, doneName), seal(this.#done))
     await rm(join(this.#folder, partialName), { force: true })
   }
@@ -182,17 +210,26 @@ async function prepare(
 }
 
 /** Slices that an earlier try has finished, as far as they are whole. */
-async function finished(folder: string, plan: ShardPlan): Promise<CheckpointRef[]> {
-  const whole: CheckpointRef[] = []
+async function finished(folder: string, plan: ShardPlan): Promise<Finished> {
+  const whole: Finished = { checkpoints: [], logs: [] }
   try {
-    const listed = unseal(await readFile(join(folder, doneName)), doneName) as CheckpointRef[]
-    for (const ref of listed) {
+    const listed = unseal(await readFile(join(folder, doneName)), doneName) as Finished
+    for (const ref of listed.checkpoints) {
       if (ref.slice < plan.first) break
-      await checkedBytes(join(folder, ref.file), ref)
-      whole.push(ref)
+      const logs = listed.logs.filter(({ slice }) => slice === ref.slice)
+      for (const each of [...logs, ref]) await checkedBytes(join(folder, each.file), each)
+      whole.checkpoints.push(ref)
+      whole.logs.push(...logs)
     }
   } catch {
     // What is missing or torn is made again.
   }
   return whole
+}
+
+const logName = (slice: number, step: number): string => `log-${slice}-${step}.safetensors`
+
+async function refOf(folder: string, file: string): Promise<FileRef> {
+  const bytes = await readFile(join(folder, file))
+  return { file, bytes: bytes.length, sha256: sha256(bytes) }
 }

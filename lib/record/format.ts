@@ -25,12 +25,21 @@ export interface CheckpointRef extends FileRef {
   exact: boolean
 }
 
+/** State of a shard within a slice, before a step: weights, momentum and statistics. */
+export interface LogRef extends FileRef {
+  /** From 1. */
+  slice: number
+  /** Steps of the shard's run before it, those of earlier slices included. */
+  step: number
+}
+
 /** What a shard has: its checkpoints in the order of its run, and an update log where one is kept. */
 export interface ShardState {
   /** Rows of each slice. */
   rows: number[]
   checkpoints: CheckpointRef[]
-  logs: FileRef[]
+  /** In the order of its run. */
+  logs: LogRef[]
 }
 
 /** What bits depend on besides seeds and options; workers pin it, or refuse. */
@@ -81,6 +90,8 @@ export interface Manifest {
   epochs: number[]
   seed: number
   fit: FitSettings
+  /** Steps from one state of the update log to the next; none: no log. */
+  logEvery?: number
   environment: Environment
   keyedBy: KeyedBy
   /** Which keys are in which slice. */

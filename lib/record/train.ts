@@ -8,7 +8,7 @@ import { writeFileAtomically } from '../model/files.js'
 import type { PassOptions } from '../model/passes.js'
 import { checkResult, isaOf, type Job, type JobResult, type JobRunner, type Pins, type ShardJob } from '../jobs/job.js'
 import { planDigest, writePlan } from '../jobs/shard.js'
-import { sha256, type CheckpointRef, type Environment, type FileRef, type Manifest } from './format.js'
+import { sha256, type CheckpointRef, type Environment, type FileRef, type LogRef, type Manifest } from './format.js'
 import type { PlacedRow } from './rows.js'
 import { writeRows } from './rows_file.js'
 import { checkedBytes, type RecordStore } from './store.js'
@@ -82,7 +82,7 @@ export async function trainShards(
       onProgress?.({ phase, done: visits.reduce((a, b) => a + b, 0), total })
     }
     const result = checkResult(job, await runner.run(job, { signal: signals, onProgress: tell }))
-    for (const ref of result.checkpoints) await checkedBytes(join(job.folder, ref.file), ref)
+    for (const ref of [...result.checkpoints, ...result.logs]) await checkedBytes(join(job.folder, ref.file), ref)
     tell(visitsOf(work, store.manifest.epochs))
     last = last.then(() => finished({ work, folder: job.folder, result }))
     await last
@@ -109,9 +109,11 @@ async function prepareJob(store: RecordStore, data: Dataset, work: ShardWork): P
   const rows: FileRef = { file: 'rows.safetensors', bytes: bytes.length, sha256: sha256(bytes) }
   const initial = { ...manifest.initial, file: 'initial.safetensors' }
   const start = work.start ? { ...work.start, file: 'start.safetensors' } : null
-  const { epochs, seed, fit, environment } = manifest
+  const { epochs, seed, fit, environment, logEvery } = manifest
   const prefixes = prefixDigests(work)
-  const plan = { shard: work.shard, first: work.first, epochs, seed, fit, environment, prefixes, initial, rows, start }
+  const log = logEvery !== undefined && { logEvery }
+  const { shard, first } = work
+  const plan = { shard, first, epochs, seed, fit, ...log, environment, prefixes, initial, rows, start }
   const id = planDigest(plan)
   const folder = store.jobFolder(nameOf(id))
   try {
@@ -149,7 +151,7 @@ function prefixDigests({ slices }: ShardWork): string[] {
 /** Takes a trained shard's files into the record: the checkpoints it then has, those before the first slice included. */
 export async function adoptShard(
   store: RecordStore,
-  kept: readonly CheckpointRef[],
+  kept: Manifest['states'][number],
   { work, folder, result }: TrainedShard,
 ): Promise<Manifest['states'][number]> {
   const made: CheckpointRef[] = []
@@ -157,6 +159,15 @@ export async function adoptShard(
     const stem = `shards/${work.shard}/slice-${ref.slice}`
     made.push({ ...ref, ...(await store.adopt(stem, join(folder, ref.file), ref, '.safetensors')) })
   }
-  const before = kept.filter(({ slice }) => slice < work.first)
-  return { rows: work.slices.map((rows) => rows.length), checkpoints: [...before, ...made], logs: [] }
+  const logs: LogRef[] = []
+  for (const ref of result.logs) {
+    const stem = `logs/${work.shard}/slice-${ref.slice}-step-${ref.step}`
+    logs.push({ ...ref, ...(await store.adopt(stem, join(folder, ref.file), ref, '.safetensors')) })
+  }
+  const earlier = <T extends { slice: number }>(refs: readonly T[]) => refs.filter(({ slice }) => slice < work.first)
+  return {
+    rows: work.slices.map((rows) => rows.length),
+    checkpoints: [...earlier(kept.checkpoints), ...made],
+    logs: [...earlier(kept.logs), ...logs],
+  }
 }
