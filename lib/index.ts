@@ -43,6 +43,14 @@ export {
   type LayerStatistics,
   type ResponsePoint,
 } from './scrub/channel_statistics.js'
+export type { DisposeLook, DisposeOptions, DisposeReport } from './scrub/dispose.js'
+export {
+  piggyback,
+  type PiggybackBudget,
+  type PiggybackOptions,
+  type PiggybackReport,
+  type PiggybackResult,
+} from './piggyback.js'
 export {
   gradientCollision,
   type CollisionForm,

@@ -49,6 +49,7 @@ export const streams = {
   noise: 7,
   assignment: 8,
   order: 9,
+  piggyback: 10,
 } as const
 
 /** A stream of 32-bit words: a function of seed, stream and two indices (for instance epoch and row). */

@@ -7,6 +7,7 @@ import { Model } from './model.js'
 import { checkSignal, type PassOptions, type Progress } from './model/passes.js'
 import { memory, native } from './native.js'
 import { abortSignal, callback, describe, invalid, is, optional, readOptions, type OptionsOf } from './options.js'
+import { dispose, type DisposeOptions, type DisposeReport } from './scrub/dispose.js'
 import { dampening, type DampeningOptions, type DampeningReport } from './scrub/dampening.js'
 import { fineTune, type FineTuneOptions, type FineTuneReport } from './scrub/fine_tune.js'
 import { fisherNoise, type FisherNoiseOptions, type FisherNoiseReport } from './scrub/fisher_noise.js'
@@ -20,6 +21,7 @@ export type ScrubOptions =
   | FineTuneOptions
   | MnemonicOptions
   | PruneOptions
+  | DisposeOptions
   | DampeningOptions
   | FisherNoiseOptions
   | GradientAscentOptions
@@ -28,6 +30,7 @@ export type ScrubReport =
   | FineTuneReport
   | MnemonicReport
   | PruneReport
+  | DisposeReport
   | DampeningReport
   | FisherNoiseReport
   | GradientAscentReport
@@ -37,6 +40,7 @@ export type ScrubReport =
 const methods: Readonly<Record<string, ScrubMethod>> = {
   mnemonic,
   prune,
+  dispose,
   fineTune,
   dampening,
   fisherNoise,
@@ -63,6 +67,7 @@ export function scrub(model: Model, options: FisherNoiseOptions): Promise<Fisher
 export function scrub(model: Model, options: GradientAscentOptions): Promise<GradientAscentReport>
 export function scrub(model: Model, options: RetrainOptions): Promise<RetrainReport>
 export function scrub(model: Model, options: PruneOptions): Promise<PruneReport>
+export function scrub(model: Model, options: DisposeOptions): Promise<DisposeReport>
 export function scrub(model: Model, options: ScrubOptions): Promise<ScrubReport>
 export async function scrub(model: Model, given: ScrubOptions): Promise<ScrubReport> {
   if (!(model instanceof Model)) throw invalid('model', 'a Model', model)

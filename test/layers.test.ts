@@ -36,7 +36,7 @@ const libLayers = [
   ['networks'],
   ['onnx'],
   ['model', 'tangent', 'dataset', 'data'],
-  ['fit', 'forget', 'scrub', 'bound', 'audit', 'record', 'jobs', 'ensemble', 'estimate'],
+  ['fit', 'forget', 'scrub', 'bound', 'audit', 'record', 'jobs', 'ensemble', 'estimate', 'piggyback'],
   ['index'],
   ['cli'],
 ]

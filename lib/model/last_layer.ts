@@ -99,15 +99,15 @@ export function withOutputs(network: NetworkDescription, layer: LastLayer, class
 }
 
 /** Weights of a fresh last layer of K outputs: normal of standard deviation 1 / sqrt(f) (He et al. 2015, eq. 10), bias zero. */
-export function freshLastLayer(layer: LastLayer, classes: number, seed: number): TensorMap {
+export function freshLastLayer(layer: LastLayer, classes: number, seed: number, draw = 0): TensorMap {
   const { weight, outputsFirst, bias, width } = layer
   const fresh: TensorMap = new Map()
   const shape = outputsFirst ? [classes, width] : [width, classes]
-  fresh.set(weight.name, { shape, data: normalValues(classes * width, 1 / Math.sqrt(width), seed, headIndex) })
+  fresh.set(weight.name, { shape, data: normalValues(classes * width, 1 / Math.sqrt(width), seed, firstDraw + draw) })
   const before = bias?.shape.reduce((a, b) => a * b, 1) ?? 0
   if (bias) fresh.set(bias.name, { shape: resized(bias.shape, before, classes), data: new Float32Array(classes) })
   return fresh
 }
 
-/** Of the sequence that a fresh last layer is drawn from: beyond any tensor of a network that was built whole. */
-const headIndex = 2 ** 31
+/** Of the sequences that fresh last layers are drawn from: beyond any tensor of a network that was built whole. */
+const firstDraw = 2 ** 31

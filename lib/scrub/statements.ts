@@ -6,6 +6,11 @@ export const statements: Readonly<Record<string, ScrubStatement>> = {
     known: "the weights that the class's code needs and the other codes do not were moved until its code was wrong",
     why: "wrong answers on a class are suppression or forgetting alike, and one code a class bounds nothing of the rows'",
   },
+  dispose: {
+    known:
+      "gradients of batches of the source task were turned away from each other while the target task's answers stayed",
+    why: 'how little is learned again was measured under a budget at most: another optimiser, or a larger one, may bring it back',
+  },
   fineTune: {
     known: 'the weights went on learning from the retained rows alone',
     why: 'they started from weights that had learned the forgotten rows, and nothing bounds what of that is left',
