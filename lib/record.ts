@@ -8,7 +8,7 @@ import { Model, type ModelOptions } from './model.js'
 import { checkSignal, type PassOptions } from './model/passes.js'
 import { deviceOf, deviceOption } from './model/options.js'
 import { check, invalid, readOptions } from './options.js'
-import type { LedgerEntry, Manifest, PendingRequest } from './record/format.js'
+import type { CheckpointRef, LedgerEntry, Manifest, PendingRequest } from './record/format.js'
 import { readNetwork } from './record/network_file.js'
 import { keyWords, orderOf, placeRows, type PlacedRow } from './record/rows.js'
 import type { Standing } from './record/standing.js'
@@ -98,6 +98,11 @@ export class TrainingRecord {
   /** What was done to it, oldest first; it names no rows. */
   get ledger(): LedgerEntry[] {
     return structuredClone(this.manifest.ledger)
+  }
+
+  /** All checkpoints, shard by shard, oldest first, with their checksums: equal training gives equal files. */
+  get checkpoints(): (CheckpointRef & { shard: number })[] {
+    return this.manifest.states.flatMap(({ checkpoints }, shard) => checkpoints.map((each) => ({ shard, ...each })))
   }
 
   /** Whether every shard is trained; resume() goes on where not. */
