@@ -29,6 +29,10 @@ const ten = {
   ids: (i: number) => `r${i}`,
 } satisfies ArrayOptions
 
+function* endless(value: (i: number) => number): Generator<number> {
+  for (let i = 0; ; i++) yield value(i)
+}
+
 /** What a program sees of the rows of a pass: [rows, values] in float32. */
 async function seen(data: Dataset, size: number, options: { order?: Int32Array; augment?: Augmentation } = {}) {
   const network = place(flat(data.shape))
@@ -177,6 +181,8 @@ describe('selections', () => {
     ['positions out of range', () => data.subset([0, 10]), /0 to 9 for 'positions\[1\]', got 10/],
     ['positions that are none', () => data.subset([0.5]), /'positions\[0\]', got 0.5/],
     ['positions of nothing', () => data.subset(4 as never), /a list of positions/],
+    ['positions that never end', () => data.subset(endless(() => 3)), /an iterable that ends .* for 'positions'/],
+    ['positions that count for ever', () => data.subset(endless((i) => i)), /0 to 9 for 'positions\[10\]', got 10/],
     ['a row out of range', () => data.row(10), /from 0 to 9 for 'index', got 10/],
     ['a fraction above 1', () => data.split(1.5, 0), /'fraction', got 1.5/],
     ['a seed below 0', () => data.split(0.5, -1), /'seed', got -1/],

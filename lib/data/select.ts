@@ -64,18 +64,36 @@ function filters(selection: RowFilter, table: Table, size: number): Holds[] {
   return found
 }
 
+/** What an iterable that does not say its length may give: one without an end is refused, not read until memory is out. */
+const mostPositions = 2 ** 26
+
 /** Positions as given: whole numbers below `size`. */
 export function checkPositions(positions: unknown, size: number, name: string): Int32Array {
   if (typeof positions !== 'object' || positions === null || !(Symbol.iterator in positions)) {
     throw invalid(name, 'a list of positions', positions)
   }
-  const list = Array.from(positions as Iterable<unknown>)
-  list.forEach((position, i) => {
+  const { length } = positions as { length?: unknown }
+  const endless = !(Array.isArray(positions) || ArrayBuffer.isView(positions))
+  let list = new Int32Array(endless ? 1024 : (length as number))
+  let count = 0
+  for (const position of positions as Iterable<unknown>) {
     if (!is.integer(position) || position < 0 || position >= size) {
-      throw invalid(`${name}[${i}]`, size === 0 ? 'no position, the dataset is empty' : `0 to ${size - 1}`, position)
+      throw invalid(
+        `${name}[${count}]`,
+        size === 0 ? 'no position, the dataset is empty' : `0 to ${size - 1}`,
+        position,
+      )
     }
-  })
-  return Int32Array.from(list as number[])
+    if (count === list.length) {
+      if (count === mostPositions)
+        throw invalid(name, `an iterable that ends after ${mostPositions} positions`, positions)
+      const longer = new Int32Array(Math.max(1024, 2 * count))
+      longer.set(list)
+      list = longer
+    }
+    list[count++] = position
+  }
+  return list.slice(0, count)
 }
 
 /** Positions, ascending, of the rows that a selection means; `rows[position]` is the row of the table. */
