@@ -28,7 +28,7 @@ import { findLastLayer, freshLastLayer, withOutputs } from './model/last_layer.j
 import { Programs } from './model/programs.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
 import { memoryShare, native, type DType, type FloatArray, type NativeVector } from './native.js'
-import type { NetworkDescription, TensorMap } from './network.js'
+import { requireVariance, variancesOf, type NetworkDescription, type TensorMap } from './network.js'
 import {
   exportNetwork,
   exportOnnx,
@@ -93,6 +93,8 @@ export class Model {
     this.#description = source.network
     this.#origin = origin
     const network = new (native().Network)(source.network, device)
+    const constants = source.network.leaves.filter((leaf) => leaf.kind === 'constant')
+    for (const i of variancesOf(source.network)) requireVariance(constants[i].name ?? '', constants[i].data)
     const values: Record<string, FloatArray> = {}
     for (const { name } of network.layout) {
       const tensor = source.parameters.get(name)
@@ -468,9 +470,13 @@ export class Model {
       return tensor.data
     }
     const values = Object.fromEntries(this.parameters.map(({ name, shape }) => [name, fits(name, shape)]))
-    const constants = this.engine.network.constants.map(({ name, shape }) =>
-      name !== '' && tensors.has(name) ? fits(name, shape) : undefined,
-    )
+    const variances = variancesOf(this.description)
+    const constants = this.engine.network.constants.map(({ name, shape }, i) => {
+      if (name === '' || !tensors.has(name)) return undefined
+      const data = fits(name, shape)
+      if (variances.has(i)) requireVariance(name, data)
+      return data
+    })
     const weights = this.vector(values)
     const statistics = new Map(constants.flatMap((data, i) => (data === undefined ? [] : [[i, data] as const])))
     await this.replace(weights.native, statistics)

@@ -1,4 +1,5 @@
 // The network description: what the ONNX importer and the builder make, and what the native engine takes.
+import { PalimpsestError } from './errors.js'
 
 /** A dimension: 0 or more is itself; a negative entry -k stands for k times the batch size. */
 export type Dimension = number
@@ -60,3 +61,18 @@ export interface NetworkDescription {
 
 /** Weights by parameter name, ONNX layout, and what a training pass may change besides (running statistics). */
 export type TensorMap = Map<string, { shape: number[]; data: Float32Array }>
+
+/** Positions, among a network's constants, of running variances: BatchNormalization reads x, scale, bias, mean, variance. */
+export function variancesOf({ nodes, leaves }: NetworkDescription): ReadonlySet<number> {
+  const variances = new Set(nodes.flatMap(({ op, inputs }) => (op === 'BatchNormalization' ? [inputs[4]] : [])))
+  const constants = leaves.filter(({ kind }) => kind === 'constant')
+  return new Set(constants.flatMap(({ id }, i) => (variances.has(id) ? [i] : [])))
+}
+
+/** Throws ERR_MODEL_FORMAT where a running variance is below 0, of which there is no root. */
+export function requireVariance(name: string, data: Float32Array): void {
+  const wrong = data.findIndex((value) => value < 0)
+  if (wrong < 0) return
+  const got = `${data[wrong]} at position ${wrong}`
+  throw new PalimpsestError('ERR_MODEL_FORMAT', `expected a running variance of at least 0, got ${got} of '${name}'`)
+}

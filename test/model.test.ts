@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Dataset, devices, Model, networks, PalimpsestError, ParameterVector, type ArrayBatch } from '../lib/index.js'
+import { writeSafetensors } from '../lib/safetensors.js'
 import { normals } from './random.js'
 
 const width = 6
@@ -277,6 +278,44 @@ describe('weights', () => {
     } finally {
       rmSync(folder, { recursive: true })
     }
+  })
+})
+
+describe('running variances', () => {
+  const source = networks.resnet20({ width: 2, seed: 1 })
+  const names = ['bn1.running_mean', 'bn1.running_var', 'layer1.0.bn1.running_var']
+  const saved = async (change: Record<string, number>): Promise<Uint8Array> => {
+    const made = Model.fromNetwork(source, { device: 'cpu' })
+    const tensors = new Map([...(await made.statistics()), ...(await made.tensors())])
+    for (const [name, value] of Object.entries(change)) (tensors.get(name)?.data as Float32Array)[1] = value
+    made.dispose()
+    return writeSafetensors(tensors)
+  }
+
+  it('below 0 are refused, and nothing is read', async () => {
+    const reader = Model.fromNetwork(source, { device: 'cpu' })
+    const inputs = new Float32Array(3 * 32 * 32).fill(0.5)
+    const before = await reader.evaluate({ inputs })
+    for (const name of names.slice(1)) {
+      const error = await refusalOf(reader.loadWeights(await saved({ [name]: -0.25 })))
+      expect([error.code, error.message]).toEqual([
+        'ERR_MODEL_FORMAT',
+        `expected a running variance of at least 0, got -0.25 at position 1 of '${name}'`,
+      ])
+    }
+    expect(await reader.evaluate({ inputs })).toEqual(before)
+    // A mean may be anything, and a variance 0.
+    await reader.loadWeights(await saved({ [names[0]]: -0.25, [names[1]]: 0 }))
+    expect(await reader.evaluate({ inputs })).not.toEqual(before)
+    reader.dispose()
+  })
+
+  it('below 0 are refused in a network too', () => {
+    const leaves = source.network.leaves.map((leaf) =>
+      leaf.kind === 'constant' && leaf.name === names[1] ? { ...leaf, data: Float32Array.of(1, -1) } : leaf,
+    )
+    const made = { ...source, network: { ...source.network, leaves } }
+    expect(() => Model.fromNetwork(made)).toThrow(/at least 0, got -1 at position 1 of 'bn1.running_var'/)
   })
 })
 
