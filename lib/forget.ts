@@ -42,7 +42,10 @@ export interface ForgetOptions extends ForgetRequest, PassOptions {
   target?: Target
   /** Of the reported epsilon where the target is in nats, default 1e-6. */
   delta?: number
-  /** Without noise: certified relative distance |w - w*| / |w|, default 1e-4. */
+  /**
+   * Without noise: certified relative distance |w - w*| / |w|, default 1e-4, of a refit 1e-3; of 'sgd' none, any distance
+   * that is certified will do.
+   */
   tolerance?: number
   /**
    * 'newton' (default): one Newton step on the retained problem, refined until certified. 'refit': from zero on the
@@ -176,7 +179,13 @@ function readForgetOptions(model: TangentModel, given: ForgetOptions) {
       "curvature-shaped noise needs an exact factor: expected noise, layers: 'head' and solver: 'newton'",
     )
   }
-  return { ...options, noise } as const
+  return { ...options, noise, tolerance: tolerance ?? defaultTolerance(noise, solver) } as const
+}
+
+/** With noise the target decides; the paper's solver is a control that need not meet any. */
+function defaultTolerance(noise: 'auto' | 'none' | number, solver: ForgetOptions['solver']): number | undefined {
+  if (noise !== 'none' || solver === 'sgd') return undefined
+  return solver === 'refit' ? 1e-3 : 1e-4
 }
 
 /** One draw for one release; the vectors then hold what is published and nothing else. */
@@ -211,6 +220,14 @@ interface Outcome {
   start: number
 }
 
+/** Options as they were used, defaults included; not what names rows or a seed of noise, nor what had no part. */
+function optionsUsed(options: Options, promised: Promised): Record<string, unknown> {
+  const { where: _where, rows: _rows, signal: _signal, onProgress: _progress, noiseSeed: _seed, ...kept } = options
+  const { target, delta } = promised
+  const used = { ...kept, target, delta }
+  return Object.fromEntries(Object.entries(used).filter(([, value]) => value !== undefined))
+}
+
 /** The swap, and the report. */
 function commit(model: TangentModel, state: TangentState, outcome: Outcome): ForgetReport {
   const { retained, vectors, solved, promised, request, options } = outcome
@@ -227,11 +244,10 @@ function commit(model: TangentModel, state: TangentState, outcome: Outcome): For
   const ledger = [...state.ledger, release]
   const gone = new Set(request.positions)
   const digests = state.digests.filter((_, i) => !gone.has(i))
-  const { where: _where, rows: _rows, signal: _signal, onProgress: _progress, noiseSeed: _seed, ...kept } = options
   const assumptions = assumptionsOf(model, solved, promised, options.noiseSeed !== undefined)
   const report: ForgetReport = {
     verb: 'forget',
-    options: kept,
+    options: optionsUsed(options, promised),
     forgotten: request.positions.length,
     retained: retained.size,
     noiseScale: release.noiseScale,

@@ -166,6 +166,40 @@ describe.each(layerChoices)('forget() with layers: %s', (_, layers) => {
     expect(distances[1]).toBeLessThan(0.2 * distances[0])
   })
 
+  it('reports the options that were used, with which it can be asked again', async () => {
+    const model = await fitted(layers)
+    const usual = { noiseShape: 'isotropic', fallback: 'throw', maxIterations: 500, epochs: 3, seed: 0 }
+    const nats = { nats: 0.01 }
+    const [bits, delta] = [{ epsilon: 0.5, delta: 1e-3 }, 1e-6]
+    const cases: [ForgetOptions, object][] = [
+      [{ noise: 'none' }, { noise: 'none', solver: 'newton', tolerance: 1e-4, delta }],
+      [
+        { noise: 'none', tolerance: 0.01 },
+        { noise: 'none', solver: 'newton', tolerance: 0.01, delta },
+      ],
+      [{ solver: 'refit' }, { noise: 'none', solver: 'refit', tolerance: 1e-3, delta }],
+      [
+        { solver: 'sgd', noise: 'none' },
+        { noise: 'none', solver: 'sgd', delta },
+      ],
+      [{ noise: 0.5 }, { noise: 0.5, solver: 'newton', target: nats, delta }],
+      [
+        { noise: 0.5, delta: 0.1 },
+        { noise: 0.5, solver: 'newton', target: nats, delta: 0.1 },
+      ],
+      [
+        { noise: 0.5, target: bits },
+        { noise: 0.5, solver: 'newton', target: bits, delta: bits.delta },
+      ],
+    ]
+    for (const [i, [given, used]] of cases.entries()) {
+      const { options } = await forget(model, { where: { owner: `o${i + 1}` }, ...given })
+      expect(Object.entries(options).sort()).toEqual(Object.entries({ ...usual, ...used }).sort())
+      const again = await forget(model, { where: (row) => row.index === 0, ...options })
+      expect(again.options).toEqual(options)
+    }
+  })
+
   it('gives the core back bit for bit when everything is forgotten', async () => {
     const model = await fitted(layers)
     await forget(model, { where: { owner: 'o3' } })

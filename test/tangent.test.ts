@@ -270,6 +270,28 @@ it('fit() says that it did not converge, with a report, and leaves the model as 
   expect(await snapshot(model)).toEqual(before)
 })
 
+it('a closed form, and a control that was given one, are held to their tolerance too', async () => {
+  const model = await fitted('head')
+  const before = await snapshot(model)
+  const where = { owner: 'o2' }
+  // The weights that are served are float32: no 1e-12 of them can be had.
+  const calls = [
+    () => fit(model, datasetOf(rows), { tolerance: 1e-12 }),
+    () => forget(model, { where, noise: 'none', tolerance: 1e-12 }),
+    () => forget(model, { where, solver: 'refit', tolerance: 1e-12 }),
+    () => forget(model, { where, noise: 'none', solver: 'sgd', tolerance: 1e-6 }),
+  ]
+  for (const call of calls) {
+    const error = await refused(call, 'ERR_NOT_CONVERGED')
+    const { distance, wanted } = error.report as Record<string, number>
+    expect(wanted).toBeGreaterThan(0)
+    expect(distance).toBeGreaterThan(wanted)
+    expect(await snapshot(model)).toEqual(before)
+  }
+  const report = await forget(model, { where, noise: 'none', tolerance: 1e-5 })
+  expect(report.bound.measured!.distance).toBeGreaterThan(0)
+})
+
 /** Requests that are refused whatever the model, with code and message. */
 const badRequests: [string, object, string, RegExp?][] = [
   ['neither where nor rows', {}, 'ERR_INVALID_ARGUMENT', /exactly one of 'where' and 'rows'/],

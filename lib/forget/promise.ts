@@ -33,6 +33,8 @@ export interface Promised {
   /** D_T; null without noise. */
   distance: number | null
   guaranteed: Guarantee | null
+  /** Undefined without noise. */
+  target: Target | undefined
   delta: number
 }
 
@@ -43,14 +45,16 @@ const defaultDelta = 1e-6
 export async function promise(model: TangentModel, options: PromiseOptions, passes: PassOptions): Promise<Promised> {
   const wanted = options.target ?? defaultTarget
   const delta = 'nats' in wanted ? (options.delta ?? defaultDelta) : wanted.delta
-  if (options.noise === 'none') return { noiseScale: 0, shape: 'none', distance: null, guaranteed: null, delta }
+  if (options.noise === 'none') {
+    return { noiseScale: 0, shape: 'none', distance: null, guaranteed: null, target: undefined, delta }
+  }
   const noiseScale = options.noise === 'auto' ? await automatic(model, passes) : options.noise
   const distance = 'nats' in wanted ? native().distanceOfNats(wanted.nats) : native().distanceOf(wanted.epsilon, delta)
   requireAboveGrid(model, options, noiseScale, distance)
   const guaranteed = guaranteeOf(distance, delta)
   // sqrt(2 nats) may have been rounded down: what is promised is the target.
   if ('nats' in wanted) guaranteed.nats = wanted.nats
-  return { noiseScale, shape: options.noiseShape, distance, guaranteed, delta }
+  return { noiseScale, shape: options.noiseShape, distance, guaranteed, target: wanted, delta }
 }
 
 async function automatic(model: TangentModel, passes: PassOptions): Promise<number> {

@@ -75,3 +75,18 @@ export async function certify(
     slack.dispose()
   }
 }
+
+/** Throws ERR_NOT_CONVERGED, with both distances as its report, where less is certified than is wanted. @internal */
+export function requireDistance(distance: number, wanted: number): void {
+  if (distance <= wanted) return
+  throw new PalimpsestError(
+    'ERR_NOT_CONVERGED',
+    `expected a certified distance of ${wanted.toPrecision(3)} to the exact solution, got ${distance.toPrecision(3)}`,
+    { report: { distance, wanted } },
+  )
+}
+
+/** `tolerance` |w|: the distance that a relative tolerance asks for. @internal */
+export async function relativeDistance(w: NativeVector, tolerance: number): Promise<number> {
+  return tolerance * Math.sqrt(await w.dot(w))
+}

@@ -3,6 +3,7 @@ import { Dataset } from '../dataset.js'
 import { memory } from '../native.js'
 import { invalid, abortSignal, callback, integer, number, optional, readOptions, withDefault } from '../options.js'
 import { checkData, checkSignal, type PassOptions, type Progress } from '../model/passes.js'
+import { relativeDistance, requireDistance } from './certificate.js'
 import { HeadRows } from './head.js'
 import { QuadraticProblem, type SolveMemory } from './quadratic.js'
 import { solve } from './solve.js'
@@ -94,6 +95,7 @@ export async function solveCold(
       await served.copyFrom(w)
       await w.copyFrom(served)
       const { distance } = await head.certify(head.fromVector(w), model.damping)
+      requireDistance(distance, await relativeDistance(w, options.tolerance))
       return { iterations: 0, passes: { float32: 0, float64: 1 }, memory: null, distance, head }
     } catch (error) {
       head.dispose()

@@ -2,7 +2,7 @@
 import { PalimpsestError } from '../errors.js'
 import { checkSignal, type PassOptions } from '../model/passes.js'
 import type { NativeVector } from '../native.js'
-import { certify, type Certificate } from './certificate.js'
+import { certify, relativeDistance, type Certificate } from './certificate.js'
 import { conjugateGradient } from './conjugate_gradient.js'
 import { makePreconditioner, type Preconditioner } from './preconditioner.js'
 import type { QuadraticProblem } from './quadratic.js'
@@ -123,5 +123,5 @@ async function refine(
 
 async function wantedDistance(w: NativeVector, options: SolveOptions): Promise<number> {
   if ('distance' in options.target) return options.target.distance
-  return options.target.relative * Math.sqrt(await w.dot(w))
+  return relativeDistance(w, options.target.relative)
 }
