@@ -174,6 +174,8 @@ describe('what stands beside the numbers', () => {
     expect(bound(TangentModel.at(model))).toMatchObject({ certified: false, verdict: 'cannot-conclude', total: null })
     model.dispose()
     expect(() => bound(model)).toThrow(/disposed/)
-    expect(() => bound(null as never)).toThrow(/expected a Model, a TangentModel, a record or an ensemble for 'model', got null/)
+    expect(() => bound(null as never)).toThrow(
+      /expected a Model, a TangentModel, a record or an ensemble for 'model', got null/,
+    )
   })
 })
