@@ -144,7 +144,7 @@ export class TrainingRecord {
       shard.flatMap((rows, r) =>
         rows
           .filter((row) => row.key === name)
-          .map((row) => ({ shard: s, slice: r + 1, steps: stepsOf(manifest, shard, r, row) })),
+          .map((row) => ({ shard: s, slice: r + 1, steps: stepsOf(manifest, s, shard, r, row) })),
       ),
     )
   }
@@ -270,27 +270,31 @@ export class TrainingRecord {
   }
 }
 
-/** Steps of a shard's run that a row was in. */
+/** Steps of a shard's run that a row was in; none of an epoch in which batch normalisation could not take its batch. */
 function stepsOf(
-  manifest: Manifest,
-  shard: readonly (readonly PlacedRow[])[],
+  { epochs, fit, seed, states }: Manifest,
+  s: number,
+  slices: readonly (readonly PlacedRow[])[],
   slice: number,
   row: PlacedRow,
 ): number[] {
-  const batch = manifest.fit.batchSize ?? 128
+  const batch = fit.batchSize ?? 128
   const steps: number[] = []
   let step = 0
   let epoch = 0
-  manifest.epochs.forEach((epochs, r) => {
-    const prefix = shard.slice(0, r + 1).flat()
+  for (const [r, count] of epochs.entries()) {
+    const prefix = slices.slice(0, r + 1).flat()
+    // Slices without rows before them have no run of their own.
+    if (prefix.length === 0) continue
+    const done = states[s].checkpoints.find((each) => each.slice === r + 1)
+    const perEpoch = done ? (done.step - step) / count : Math.ceil(prefix.length / batch)
     const words = r >= slice ? prefix.map(({ key }) => keyWords(key)) : []
     const at = prefix.indexOf(row)
-    // A slice without rows before it has no run of its own.
-    const run = prefix.length > 0 ? epochs : 0
-    for (let e = 0; e < run; e++, epoch++) {
-      if (r >= slice) steps.push(step + Math.floor(orderOf(words, manifest.seed, epoch).indexOf(at) / batch))
-      step += Math.ceil(prefix.length / batch)
+    for (let e = 0; e < count; e++, epoch++, step += perEpoch) {
+      if (r < slice) continue
+      const within = Math.floor(orderOf(words, seed, epoch).indexOf(at) / batch)
+      if (within < perEpoch) steps.push(step + within)
     }
-  })
+  }
   return steps
 }

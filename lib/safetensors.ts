@@ -209,7 +209,14 @@ function dtypeOf(data: TensorData): DType {
   return data instanceof BigInt64Array ? 'I64' : 'U8'
 }
 
+const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+
 function encode(data: TensorData, view: DataView, at: number): number {
+  if (littleEndian || data instanceof Uint8Array) {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+    new Uint8Array(view.buffer).set(bytes, at)
+    return at + data.byteLength
+  }
   const size = data.BYTES_PER_ELEMENT
   for (let i = 0; i < data.length; i++) {
     const p = at + i * size
