@@ -160,5 +160,7 @@ void CudaBackend::gather_rows(const GatherSpec& spec, std::span<const GatherRow>
 }
 void CudaBackend::synchronize() { device_.synchronize(); }
 void CudaBackend::use_precision(Precision precision) { device_.set_precision(precision); }
+void CudaBackend::watch_working_memory() { device_.watch_workspaces(); }
+std::vector<size_t> CudaBackend::working_memory() const { return device_.watched_workspaces(); }
 
 }  // namespace palimpsest::cuda

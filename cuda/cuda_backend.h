@@ -56,6 +56,8 @@ class CudaBackend final : public Backend {
                    const Tensor& y) override;
   void synchronize() override;
   void use_precision(Precision precision) override;
+  void watch_working_memory() override;
+  std::vector<size_t> working_memory() const override;
 
  private:
   Device device_;

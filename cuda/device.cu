@@ -67,6 +67,7 @@ void Device::activate() const { check(cudaSetDevice(ordinal_), "choosing the dev
 
 void* Device::workspace(Slot slot, size_t bytes) {
   const size_t at = static_cast<size_t>(slot);
+  asked_[at] = std::max(asked_[at], bytes);
   if (workspaces_[at] != nullptr && workspace_bytes_[at] >= bytes) return workspaces_[at];
   memory_.release(workspaces_[at]);
   workspaces_[at] = nullptr;

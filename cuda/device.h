@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "backend/backend.h"
 #include "cuda/memory.h"
@@ -53,6 +54,9 @@ class Device {
   T* workspace(Slot slot, int64_t count) {
     return static_cast<T*>(workspace(slot, static_cast<size_t>(count) * sizeof(T)));
   }
+  // Starts to note, by slot, the working memory that kernels ask for; and what they asked for since.
+  void watch_workspaces() { asked_.fill(0); }
+  std::vector<size_t> watched_workspaces() const { return {asked_.begin(), asked_.end()}; }
 
   // Host memory that may change or go once the call is over, uploaded beside the kernels that still run.
   void copy_in(void* device, const void* host, size_t bytes);
@@ -81,7 +85,7 @@ class Device {
   double *host_number_ = nullptr, *device_number_ = nullptr;
   Precision precision_ = Precision::float32;
   std::array<void*, static_cast<size_t>(Slot::count_)> workspaces_{};
-  std::array<size_t, static_cast<size_t>(Slot::count_)> workspace_bytes_{};
+  std::array<size_t, static_cast<size_t>(Slot::count_)> workspace_bytes_{}, asked_{};
 };
 
 // Name, compute capability, memory, versions and libraries, for a person.

@@ -1,5 +1,6 @@
 // Costs: what rows say they compute and move, beside counts by hand; steps one by one; memory that is not there.
 #include <algorithm>
+#include <numeric>
 
 #include "check.h"
 #include "cpu/memory.h"
@@ -195,7 +196,7 @@ TEST(a_calibration_times_each_kind_of_step_once) {
 
 namespace {
 
-// Limits and working memory are the CPU's, whatever device the run is about.
+// Limits are the CPU's here, whatever device the run is about.
 std::shared_ptr<Backend> host() { return open_backend("cpu"); }
 
 }  // namespace
@@ -217,6 +218,25 @@ TEST(a_program_that_does_not_fit_is_refused_before_it_is_allocated) {
   CHECK(host()->memory_use().held == before.held);
   Program program(s.description, s.network, host(), DType::f64);
   CHECK(host()->memory_use().held >= before.held + program.arena_bytes());
+}
+
+TEST(kernels_work_in_memory_that_is_noted) {
+  const std::shared_ptr<Backend> device = tested_backend();
+  const int64_t n = 100000;
+  const DeviceValues x(Values(static_cast<size_t>(n), 0.5), DType::f64);
+  const Tensor vector = dense_tensor(x.data(), DType::f64, {n});
+  const auto noted = [&] {
+    const std::vector<size_t> bytes = device->working_memory();
+    return std::accumulate(bytes.begin(), bytes.end(), size_t{0});
+  };
+  device->watch_working_memory();
+  CHECK(noted() == 0);
+  CHECK(device->dot(vector, vector) == 0.25 * static_cast<double>(n));
+  const size_t once = noted();
+  CHECK(once > 0 && once < static_cast<size_t>(n) * 8);
+  CHECK(device->dot(vector, vector) > 0 && noted() == once);
+  device->watch_working_memory();
+  CHECK(noted() == 0);
 }
 
 TEST(working_memory_is_noted_by_kind) {
