@@ -56,7 +56,7 @@ describe("method 'dispose'", () => {
     ['cosine', 'fresh'],
   ] as const)('steps by both losses: %s, %s head', async (form, head) => {
     const { sourceHead, model } = await transferred()
-    const [batches, batchSize, rate, temperature, seed] = [3, 20, 0.05, 2, 7]
+    const [batches, batchSize, rate, temperature, seed] = [3, 20, 0.1, 2, 7]
     const weightsOfLosses = { collision: 0.7, retention: 1.3 }
     const stepped = async (steps: number): Promise<Model> => {
       const copy = await model.clone()
@@ -113,7 +113,7 @@ describe("method 'dispose'", () => {
         const g = name.startsWith('fc3') ? undefined : collision.getFloat64(name)
         const k = retention.getFloat64(name)
         values.forEach((w, i) => {
-          const expected = -rate * (0.7 * (g?.[i] ?? 0) + 1.3 * k[i])
+          const expected = -(rate / (step + 1)) * (0.7 * (g?.[i] ?? 0) + 1.3 * k[i])
           const moved = (after.get(name) as Float32Array)[i] - w
           largest = Math.max(largest, Math.abs(expected))
           expect(Math.abs(moved - expected)).toBeLessThan(2e-6)
@@ -178,7 +178,7 @@ describe("method 'dispose'", () => {
     const falls = free.looks.map(({ accuracy }) => free.accuracy.before - accuracy)
     const last = falls[falls.length - 1]
     const tolerance = (falls[0] + last) / 2
-    expect(last).toBeGreaterThan(falls[0] + 0.01)
+    expect(last).toBeGreaterThan(falls[0])
     const end = falls.findIndex((fall, i) => i > 0 && fall > tolerance && falls[i - 1] > tolerance)
     const report = await scrub(model, { ...wild, learningRate: 0.2, tolerance })
     expect(report.steps).toBe(end < 0 ? 40 : end + 1)

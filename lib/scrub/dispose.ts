@@ -48,7 +48,7 @@ export interface DisposeOptions extends CommonScrubOptions {
   temperature?: number
   /** Default 300. */
   steps?: number
-  /** Default 0.01. */
+  /** Of the first step (default 0.02); it falls to 0 along half a cosine. */
   learningRate?: number
   /** Default 0.9. */
   momentum?: number
@@ -98,7 +98,7 @@ const table = {
   retention: withDefault(number({ min: 0 }), 10),
   temperature: withDefault(number({ above: 0 }), 2),
   steps: withDefault(integer({ min: 1 }), 300),
-  learningRate: withDefault(number({ above: 0 }), 0.01),
+  learningRate: withDefault(number({ above: 0 }), 0.02),
   momentum: withDefault(number({ min: 0, below: 1 }), 0.9),
   clip: withDefault(number({ above: 0 }), 1),
   every: withDefault(integer({ min: 1 }), 25),
@@ -224,7 +224,8 @@ class DisposeRun {
 
   /** w = w - rate v of the two losses' gradients, each shortened to `clip`. */
   async #step(retention: Retention, step: number): Promise<{ collision: number; length: number; retention: number }> {
-    const { head, batches, batchSize, form, clip, momentum, learningRate: rate, seed } = this.#options
+    const { head, batches, batchSize, form, clip, momentum, learningRate, steps, seed } = this.#options
+    const rate = (learningRate * (1 + Math.cos((Math.PI * step) / steps))) / 2
     if (head === 'fresh') await this.#heads.redraw(seed, step)
     const rows = this.#source.next(batches * batchSize)
     const parts = Array.from({ length: batches }, (_, i) =>
