@@ -10,7 +10,7 @@ import { deviceOf, deviceOption } from './model/options.js'
 import { check, invalid, readOptions } from './options.js'
 import type { CheckpointRef, LedgerEntry, Manifest, PendingRequest } from './record/format.js'
 import { readNetwork } from './record/network_file.js'
-import { keyWords, orderOf, placeRows, type PlacedRow } from './record/rows.js'
+import { keyWords, orderOf, placeRows, preparationOf, type PlacedRow } from './record/rows.js'
 import type { Standing } from './record/standing.js'
 import { RecordStore } from './record/store.js'
 import { adoptShard, trainShards, visitsOf, type ShardWork } from './record/train.js'
@@ -69,6 +69,11 @@ export class TrainingRecord {
 
   /** Over a folder that is locked. @internal */
   static async over(store: RecordStore, data: Dataset): Promise<TrainingRecord> {
+    if (preparationOf(data) !== store.manifest.preparation) {
+      const what =
+        "rows of the type and shape that the record was made with, normalised by the same numbers, for 'data'"
+      throw new PalimpsestError('ERR_INVALID_ARGUMENT', `expected ${what}, got others`)
+    }
     const { slices } = await store.readIndex()
     const recorded = slices.flatMap((shard, s) => shard.flatMap((rows, r) => rows.map((row) => ({ ...row, s, r }))))
     const sorted = recorded.sort((a, b) => (a.key === b.key ? (a.digest < b.digest ? -1 : 1) : a.key < b.key ? -1 : 1))

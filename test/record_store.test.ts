@@ -5,7 +5,10 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { PalimpsestError, type ErrorCode } from '../lib/errors.js'
-import type { Manifest } from '../lib/record/format.js'
+import { seal, unseal, type Manifest } from '../lib/record/format.js'
+import { readNetwork, writeNetwork } from '../lib/record/network_file.js'
+import { Model } from '../lib/model.js'
+import { NetworkGraph } from '../lib/networks/graph.js'
 import { takeLock } from '../lib/record/lock.js'
 import { assignment, keyWords, orderOf } from '../lib/record/rows.js'
 import { sliceEpochs } from '../lib/record/settings.js'
@@ -46,6 +49,7 @@ async function manifestOf(store: RecordStore, text: string): Promise<Omit<Manife
     fit: {},
     environment: { device: 'cpu', threads: 1, description: 'd', version: '0' },
     keyedBy: 'id',
+    preparation: 'p',
     index,
     states: [{ rows: [1], checkpoints: [{ ...checkpoint, slice: 1, epoch: 1, step: 1, exact: true }], logs: [] }],
     ledger: [],
@@ -129,6 +133,19 @@ describe('a record folder', () => {
     await store.close()
   })
 
+  it('refuses another format, and another version of this one', async () => {
+    const folder = newFolder()
+    await committed(folder)
+    const path = join(folder, 'manifest.json')
+    const manifest = unseal(readFileSync(path), path) as Manifest
+    writeFileSync(path, seal({ ...manifest, version: 2 }))
+    await refusal(RecordStore.take(folder), 'ERR_MODEL_FORMAT', /version 1 of the format in manifest\.json, got 2/)
+    writeFileSync(path, seal({ ...manifest, format: 'other' }))
+    await refusal(RecordStore.take(folder), 'ERR_MODEL_FORMAT', /palimpsest-record/)
+    writeFileSync(path, seal(manifest))
+    await (await RecordStore.take(folder)).close()
+  })
+
   it('removes nothing that is not its own, and moves in nowhere else', async () => {
     const folder = newFolder()
     mkdirSync(folder)
@@ -169,6 +186,23 @@ describe('a record folder', () => {
     await refusal(takeLock(folder), 'ERR_LOCKED', /elsewhere.*remove/)
     rmSync(lock)
     expect(readdirSync(folder).filter((name) => name.startsWith('lock'))).toEqual([])
+  })
+})
+
+describe('the network of a record', () => {
+  it('comes back as it was, open ends of a Clip and constants too', async () => {
+    const graph = new NetworkGraph([3])
+    const shift = graph.constant([3], Float32Array.of(0.5, -0.25, 2), 'shift')
+    const scaled = graph.append('Mul', [graph.input, graph.parameter('scale', [3])])
+    const clipped = graph.append('Clip', [graph.append('Add', [scaled, shift])], { alpha: 0.75, beta: Infinity })
+    const parameters = new Map([['scale', { shape: [3], data: Float32Array.of(1, 2, 3) }]])
+    const model = Model.fromNetwork({ network: graph.finish(clipped), parameters })
+    const again = Model.fromNetwork(readNetwork(await writeNetwork(model)))
+    const inputs = Float32Array.of(1, 2, 3, -9, -9, 9)
+    const expected = await model.evaluate({ inputs })
+    expect([...expected]).toEqual([1.5, 3.75, 11, 0.75, 0.75, 29])
+    expect(await again.evaluate({ inputs })).toEqual(expected)
+    expect(again.description).toEqual(model.description)
   })
 })
 

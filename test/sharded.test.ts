@@ -19,19 +19,21 @@ const here: JobRunner = { run: (job, options = {}) => runJob(job, options), clos
 const { threads } = environmentOf('cpu')
 
 /** Rows `r0`, `r1`, ... that have ids, and owners of three rows each, in any order. */
-function makeData(order: readonly number[] = [...Array(61).keys()], keyed = true): Dataset {
+function rowsAsArrays(order: readonly number[] = [...Array(61).keys()], keyed = true) {
   const values = order.flatMap((row) =>
     Array.from({ length: 16 }, (_, j) => Math.sin((row + 1) * (j + 2)) + Number(j % 3 === row % 3)),
   )
   const keys = { ids: order.map((row) => `r${row}`), owners: order.map((row) => `u${Math.floor(row / 3)}`) }
-  return Dataset.fromArrays({
+  return {
     inputs: Float32Array.from(values),
     labels: order.map((row) => row % 3),
     shape: [1, 4, 4],
     classes: 3,
     ...(keyed && keys),
-  })
+  }
 }
+
+const makeData = (...given: Parameters<typeof rowsAsArrays>): Dataset => Dataset.fromArrays(rowsAsArrays(...given))
 
 const makeModel = (seed = 2) =>
   Model.fromNetwork(networks.mlp({ inputShape: [1, 4, 4], hidden: [6], classes: 3, seed }))
@@ -321,6 +323,9 @@ describe('misuse', () => {
     await refusal(TrainingRecord.open(folder, { data: makeData([0, 1, 2]) }), 'ERR_NOT_FITTED', /'r/)
     const anonymous = makeData(undefined, false)
     await refusal(TrainingRecord.open(folder, { data: anonymous }), 'ERR_INVALID_ARGUMENT', /ids/)
+    const { inputs, ...rest } = rowsAsArrays()
+    const scaled = Dataset.fromArrays({ ...rest, inputs, normalize: { std: 2 } })
+    await refusal(TrainingRecord.open(folder, { data: scaled }), 'ERR_INVALID_ARGUMENT', /normalised by the same/)
     await refusal(TrainingRecord.open(root, { data: makeData() }), 'ERR_NOT_FITTED', /manifest/)
     const again = await TrainingRecord.open(folder, { data: makeData() })
     await again.verify()

@@ -94,6 +94,8 @@ export interface Manifest {
   logEvery?: number
   environment: Environment
   keyedBy: KeyedBy
+  /** Digest of how rows become inputs. */
+  preparation: string
   /** Which keys are in which slice. */
   index: FileRef
   states: ShardState[]
