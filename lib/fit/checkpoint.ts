@@ -83,6 +83,15 @@ export async function writeCheckpoint(
   state: FitState,
   tensors: FitTensors,
 ): Promise<void> {
+  await writeFileAtomically(path, await checkpointBytes(network, identity, state, tensors))
+}
+
+export async function checkpointBytes(
+  network: NativeNetwork,
+  identity: RunIdentity,
+  state: FitState,
+  tensors: FitTensors,
+): Promise<Uint8Array> {
   const fitted = fittedEntries(identity.options)
   const weights = await byName(tensors.weights, '', () => true)
   const velocity = await byName(tensors.velocity, velocityPrefix, fitted)
@@ -97,7 +106,7 @@ export async function writeCheckpoint(
   }
   const { options, network: graph, data } = identity
   const metadata = { format, options: JSON.stringify(options), network: graph, data, state: JSON.stringify(state) }
-  await writeFileAtomically(path, writeSafetensors(all, metadata))
+  return writeSafetensors(all, metadata)
 }
 
 function fittedEntries({ parameters }: SgdOptions): (entry: LayoutEntry) => boolean {

@@ -9,6 +9,7 @@ import {
   type StepRule,
   type Subspace,
 } from './deviation.js'
+import { mapEigenvalues } from './symmetric.js'
 
 /** Weights and velocity that the run had before a step. */
 export interface LoggedState {
@@ -43,6 +44,8 @@ export interface DirectProducts {
   gradient(loss: Loss, weights: NativeVector, out: NativeVector): Promise<void>
   /** Products with the Hessian of the mean loss of rows that stay, at the start of a segment; none: no drift correction. */
   hessian?(segment: Segment): Product
+  /** Sets to zero what is not fitted. */
+  mask?(vector: NativeVector): Promise<void>
   /** Products a segment, at most. */
   mostProducts: number
 }
@@ -62,6 +65,7 @@ export async function crossSegment(deviation: Deviation, segment: Segment, produ
   const subspace = await subspaceOf(deviation, segment, products)
   try {
     await meanGradient(transition(rule, from, to), start, end, mean)
+    await products.mask?.(mean)
     let done = from
     for (const loss of losses) {
       await deviation.pass(rule, done, loss.step, subspace)
@@ -102,5 +106,15 @@ async function subspaceOf(
 ): Promise<Subspace | undefined> {
   const product = products.hessian?.(segment)
   if (product === undefined || deviation.none) return undefined
-  return krylov(product, [deviation.weights, deviation.velocity], products.mostProducts)
+  const { directions, products: matrix } = await krylov(
+    product,
+    [deviation.weights, deviation.velocity],
+    products.mostProducts,
+  )
+  const { from, to, rule } = segment
+  let rate = 0
+  for (let step = from; step < to; step++) rate = Math.max(rate, rule.rate(step))
+  // Training was stable: what the Hessian at one state would blow up over the segment is held where it dies out at once.
+  const most = 1 / rate
+  return { directions, products: mapEigenvalues(matrix, (lambda) => Math.min(Math.max(lambda, 0), most)) }
 }

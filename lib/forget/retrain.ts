@@ -77,7 +77,7 @@ export async function finish(record: TrainingRecord, store: RecordStore): Promis
 }
 
 /** The record as it was before the request. */
-async function takeBack(record: TrainingRecord, store: RecordStore, cause: unknown): Promise<void> {
+export async function takeBack(record: TrainingRecord, store: RecordStore, cause: unknown): Promise<void> {
   try {
     await finish(record, store)
   } catch (error) {

@@ -107,10 +107,21 @@ export interface RecordIndex {
   slices: RecordedRow[][][]
 }
 
+/** How a direct update is made and amended. */
+export interface DirectSettings {
+  /** 'none'; 'slices': passes over part of the rows until the loss settles; or so many steps over all that stay. */
+  amend: 'none' | 'slices' | number
+  /** Hessian products between two logged states (0: no drift correction), each over so many rows. */
+  products: number
+  rows: number
+}
+
 /** A request that was begun: what a crash leaves is finished from it. Removed with the last trace of its rows. */
 export interface PendingRequest {
   kind: 'forget'
   rows: RecordedRow[]
+  /** How the direct arm serves it; none: the exact arm does. */
+  direct?: DirectSettings
 }
 
 export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')
