@@ -58,6 +58,7 @@ export {
   type GradientCollision,
 } from './scrub/gradient_collision.js'
 export { federatedAverage, type FederatedUpdate } from './scrub/federated.js'
+export { plan, type ArmOptions, type ArmPlan, type Plan } from './forget/plan.js'
 export { fitLogged, type FitLoggedOptions } from './fit/logged.js'
 export { fitSharded, type FitShardedOptions, type FitShardedReport } from './fit/sharded.js'
 export { TrainingRecord, type RecordTrainOptions, type RowPlace } from './record.js'

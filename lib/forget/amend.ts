@@ -27,7 +27,7 @@ export interface Amended {
 }
 
 /** Passes at most. */
-const mostPasses = 3
+export const mostPasses = 3
 /** The loss has settled where a pass lowers it by less than this share. */
 const settled = 0.02
 /** Share of the run's rate. */
@@ -71,6 +71,13 @@ export async function amendOf(amend: DirectSettings['amend'], given: Amending, t
   return { visits }
 }
 
+/** Rows that a pass, or so many steps, visit. */
+export function amendedVisits(amend: DirectSettings['amend'], rows: number, batch: number): number {
+  if (typeof amend !== 'number') return amend === 'none' ? 0 : rows
+  const whole = Math.ceil(rows / batch)
+  return Math.floor(amend / whole) * rows + Math.min((amend % whole) * batch, rows)
+}
+
 async function fitRows(
   { model, data, manifest, options, run, passes }: Amending,
   rows: readonly PlacedRow[],
@@ -94,10 +101,8 @@ async function fitRows(
   try {
     await fit.fit()
     await fit.release()
-    const { loss, epochs, steps } = fit.report()
-    const whole = Math.ceil(rows.length / options.batchSize)
-    const visits = Math.floor(steps / whole) * rows.length + Math.min((steps % whole) * options.batchSize, rows.length)
-    return { loss: epochs.length > 0 ? loss : Infinity, visits }
+    const visits = amendedVisits('steps' in length ? length.steps : 'slices', rows.length, options.batchSize)
+    return { loss: fit.report().loss, visits }
   } finally {
     fit.dispose()
     part.dispose()

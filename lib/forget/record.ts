@@ -1,20 +1,20 @@
 // forget() on a training record: which rows, which arm, and what is reported.
 import type { Bound } from '../bound.js'
-import { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import type { JobRunner } from '../jobs/job.js'
 import type { PassOptions, Progress } from '../model/passes.js'
 import { memory } from '../native.js'
-import { abortSignal, callback, check, invalid, oneOf, optional, readOptions, withDefault } from '../options.js'
+import { abortSignal, callback, check, invalid, optional, readOptions } from '../options.js'
 import type { RecordTrainOptions, TrainingRecord } from '../record.js'
 import type { LedgerEntry } from '../record/format.js'
 import { boundOfStanding } from '../record/standing.js'
+import type { RecordStore } from '../record/store.js'
+import { updateDirectly } from './direct.js'
+import { armTable, directSettings, planOf, requestTable, type ArmOptions, type Choice } from './plan.js'
 import { finish, retrain, type Retrained } from './retrain.js'
-import { revocationOf, revokedRows, type RecordRequest } from './revoked.js'
+import { revocationOf, revokedRows, type RecordRequest, type Revocation } from './revoked.js'
 
-export interface RecordForgetOptions extends RecordRequest, PassOptions {
-  /** 'exact' (default): retrain what the rows touched, to the bits of training without them. */
-  prefer?: 'exact'
+export interface RecordForgetOptions extends RecordRequest, ArmOptions, PassOptions {
   /** Where jobs run; a pool of processes on this machine where left out. */
   runner?: JobRunner
 }
@@ -44,12 +44,8 @@ export const runnerCheck = optional(
 )
 
 const table = {
-  keys: optional(check('a list of keys', (v): v is NonNullable<RecordRequest['keys']> => Array.isArray(v))),
-  where: optional(
-    check('a selection of rows, or a list of them', (v): v is NonNullable<RecordRequest['where']> => v !== undefined),
-  ),
-  rows: optional(check('a Dataset of the rows', (v): v is Dataset => v instanceof Dataset)),
-  prefer: withDefault(oneOf('exact'), 'exact'),
+  ...requestTable,
+  ...armTable,
   runner: runnerCheck,
   signal: optional(abortSignal),
   onProgress: optional(callback<(progress: Progress) => void>()),
@@ -83,8 +79,22 @@ export async function forgetFromRecord(
     const { keys, where, rows } = options
     const request = { ...(keys && { keys }), ...(where !== undefined && { where }), ...(rows && { rows }) }
     const revocation = revocationOf(record, await revokedRows(record, request))
-    return reportOf(record, await retrain(record, store, revocation, passesOf(options)), started)
+    const { arm, settings } = await armOf(record, store, revocation, options)
+    const { runner: _, ...passes } = passesOf(options)
+    const done =
+      arm === 'direct'
+        ? await updateDirectly(record, store, revocation, settings, passes)
+        : await retrain(record, store, revocation, passesOf(options))
+    return reportOf(record, done, started)
   }, options.signal)
+}
+
+/** Which arm serves a request: that of the plan, which is not needed where one is asked for. */
+async function armOf(record: TrainingRecord, store: RecordStore, revocation: Revocation, options: Choice) {
+  const { prefer, budget, amend } = options
+  const told = prefer === 'exact' || prefer === 'direct'
+  const arm = told ? prefer : (await planOf(record, store, revocation, { prefer, budget, amend })).arm
+  return { arm, settings: directSettings(amend) }
 }
 
 /**
@@ -106,7 +116,11 @@ export async function resumeRecord(
     const known = new Set(record.rows.flat(2).map(({ key, digest }) => `${digest} ${key}`))
     if (request.rows.some(({ key, digest }) => known.has(`${digest} ${key}`))) {
       const revocation = revocationOf(record, request.rows)
-      return reportOf(record, await retrain(record, store, revocation, passesOf(options)), started)
+      const { runner: _, ...passes } = passesOf(options)
+      const done = request.direct
+        ? await updateDirectly(record, store, revocation, request.direct, passes)
+        : await retrain(record, store, revocation, passesOf(options))
+      return reportOf(record, done, started)
     }
     // It was committed: only the purge was broken off.
     const purged = await finish(record, store)
