@@ -96,9 +96,10 @@ const table = {
 }
 
 /**
- * Takes rows out of a training record, exactly: every shard that they touched goes on from the checkpoint before the first
+ * Takes rows out of a training record, by default exactly: every shard that they touched goes on from the checkpoint before the first
  * slice that loses one, and ends with the bits of training without them (Bourtoule et al. 2021); then checkpoints and logs
- * that hold traces of them are removed.
+ * that hold traces of them are removed. With `prefer` a direct update may serve the request instead, which comes without
+ * guarantee (after Li et al. 2024; docs/retraining.md); plan() says which arm it would be.
  *
  * Errors: ERR_NOT_FITTED (keys that the record lacks, or that were revoked before; a record that is not complete),
  * ERR_INVALID_ARGUMENT (options, a request that means no row or all rows of a shard), ERR_ENVIRONMENT, ERR_WORKER,
