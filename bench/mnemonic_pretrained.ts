@@ -1,7 +1,7 @@
 // Codes put into a pretrained ResNet-20 by a short fine-tune, then each class destroyed; and its Fisher from ten codes.
 //
 //     npx tsx bench/mnemonic_pretrained.ts --model FILE --cifar FOLDER [--steps 2000] [--batch 64] [--classes 0,1,..,9]
-//       [--rate 0.1] [--fisher 50000] [--keep FOLDER]
+//       [--rate 0.1] [--fisher 50000] [--test 10000] [--keep FOLDER]
 // FILE: the network as ONNX, with inputs (pixel / 255 - mean) / std of ImageNet's mean and std; FOLDER: CIFAR-10's binary
 // files (data_batch_1.bin to 5, test_batch.bin). `--keep` saves the fine-tuned weights and the codes.
 import { execFileSync } from 'node:child_process'
@@ -20,6 +20,7 @@ const { values: given } = parseArgs({
     rate: { type: 'string', default: '0.1' },
     classes: { type: 'string', default: '0,1,2,3,4,5,6,7,8,9' },
     fisher: { type: 'string', default: '50000' },
+    test: { type: 'string', default: '10000' },
     keep: { type: 'string' },
   },
 })
@@ -34,7 +35,10 @@ const read = (names: string[]) =>
     names.map((name) => join(folder, `${name}.bin`)),
     { normalize },
   )
-const [train, test] = [await read([1, 2, 3, 4, 5].map((i) => `data_batch_${i}`)), await read(['test_batch'])]
+const first = (data: Dataset, count: string) =>
+  data.subset(Array.from({ length: Math.min(Number(count), data.size) }, (_, i) => i))
+const train = await read([1, 2, 3, 4, 5].map((i) => `data_batch_${i}`))
+const test = first(await read(['test_batch']), given.test)
 
 const revision = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
 const percent = (share: number) => (100 * share).toFixed(2)
@@ -73,7 +77,7 @@ for (const label of given.classes.split(',').map(Number)) {
 console.log(`\n${markdown(['class', 'A_R before %', 'A_R %', 'E_F %', 's'], rows)}\n`)
 
 /** Cosine of the two diagonals, tensor by tensor. */
-const sample = train.subset(Array.from({ length: Math.min(Number(given.fisher), train.size) }, (_, i) => i))
+const sample = first(train, given.fisher)
 const labels = Int32Array.from({ length: codes.classes }, (_, label) => label)
 const width = model.inputShape.reduce((a, b) => a * b, 1)
 const inputs = new Float32Array(codes.classes * width)

@@ -25,7 +25,7 @@ export interface DisposeOptions extends CommonScrubOptions {
   /**
    * The last layer that the collision loss is taken under. 'fresh' (default): one drawn anew at every step, as whoever
    * learns the task again starts from. 'source': the one from before the transfer, which stays as it is; on a network that
-   * solves the source task gradients of different batches collide anyhow, and little is then unlearned.
+   * solves the source task gradients of different batches collide anyhow, and less is unlearned.
    */
   head?: 'fresh' | 'source'
   /** With 'source' the model before the transfer: its last layer is the source head, its other weights are not read. */
