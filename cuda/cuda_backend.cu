@@ -38,6 +38,10 @@ void CudaBackend::release(void* data) noexcept { device_.memory().release(data);
 void CudaBackend::copy_in(void* device, const void* host, size_t bytes) { device_.copy_in(device, host, bytes); }
 void CudaBackend::copy_out(void* host, const void* device, size_t bytes) { device_.copy_out(host, device, bytes); }
 
+MemoryUse CudaBackend::memory_use() const { return device_.memory_use(); }
+void CudaBackend::reset_peak() { device_.memory().reset_peak(); }
+void CudaBackend::limit_memory(size_t bytes) { device_.memory().set_limit(bytes); }
+
 void CudaBackend::fill(const Tensor& y, double value) { cuda::fill(device_, y, value); }
 void CudaBackend::copy(const Tensor& x, const Tensor& y) { cuda::copy(device_, x, y); }
 void CudaBackend::add_into(const Tensor& x, const Tensor& y) { cuda::add_into(device_, x, y); }

@@ -17,6 +17,10 @@ class CudaBackend final : public Backend {
   void copy_in(void* device, const void* host, size_t bytes) override;
   void copy_out(void* host, const void* device, size_t bytes) override;
 
+  MemoryUse memory_use() const override;
+  void reset_peak() override;
+  void limit_memory(size_t bytes) override;
+
   void fill(const Tensor& y, double value) override;
   void copy(const Tensor& x, const Tensor& y) override;
   void add_into(const Tensor& x, const Tensor& y) override;

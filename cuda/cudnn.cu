@@ -121,8 +121,7 @@ struct Cudnn {
     const auto found = handles.find(device.ordinal());
     if (found != handles.end()) return found->second;
     cudnn::Handle handle = nullptr;
-    int status = call.create(&handle);
-    if (status == cudnn::success) status = call.set_stream(handle, device.stream());
+    const int status = call.create(&handle);
     if (status != cudnn::success) library.refuse(std::string("cudnnCreate: ") + call.get_error_string(status));
     return handles[device.ordinal()] = handle;
   }
@@ -213,6 +212,8 @@ Plan* Cudnn::plan(Device& device, Way way, const ConvShape& s, std::initializer_
   }
   cudnn::Handle started = handle(device);
   if (!library.is_open()) return nullptr;
+  // The device of this number may be another than the one before, of another stream.
+  check(call.set_stream(started, device.stream()), "taking a stream");
   const bool tf32 = device.precision() == Precision::tf32;
   const PlanKey key{device.ordinal(),
                     static_cast<int64_t>(way),

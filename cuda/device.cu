@@ -63,6 +63,15 @@ Device::~Device() {
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
+MemoryUse Device::memory_use() const {
+  activate();
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for free memory");
+  MemoryUse use{memory_.used(), memory_.peak(), free + memory_.kept(), memory_.limit()};
+  if (use.limit > 0) use.free = std::min(use.free, use.limit - std::min(use.limit, use.held));
+  return use;
+}
+
 void Device::activate() const { check(cudaSetDevice(ordinal_), "choosing the device"); }
 
 void* Device::workspace(Slot slot, size_t bytes) {

@@ -39,6 +39,7 @@ class Device {
   cudaStream_t stream() const { return stream_; }
   const Properties& properties() const { return properties_; }
   Memory& memory() { return memory_; }
+  MemoryUse memory_use() const;
 
   // Whether float32 products may round their factors to TF32; asked by gemm, conv and squares.
   Precision precision() const { return precision_; }

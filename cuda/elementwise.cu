@@ -287,6 +287,19 @@ void run(Device& device, const CompiledProgram& program, const StridedAxes& loop
   device.upload().done(piece);
 }
 
+// The first elements of a loop of one axis, and the tensors (operands from `first` on) that begin `skipped` later.
+StridedAxes part_of(StridedAxes loop, int64_t count) {
+  loop.count = loop.dims[0] = count;
+  return loop;
+}
+
+template <class T>
+std::vector<Tensor> beyond(const StridedAxes& loop, int64_t skipped, size_t first, std::span<const Tensor> tensors) {
+  std::vector<Tensor> moved(tensors.begin(), tensors.end());
+  for (size_t i = 0; i < moved.size(); ++i) moved[i].data = moved[i].as<T>() + skipped * loop.strides[first + i][0];
+  return moved;
+}
+
 }  // namespace
 
 void elementwise(Device& device, const ElementwiseProgram& program, std::span<const Tensor> inputs,
@@ -310,8 +323,14 @@ void elementwise(Device& device, const ElementwiseProgram& program, std::span<co
     constexpr int width = wide_count<T>;
     // A group lies within a run of the innermost axis; with too many slots for it elements go one by one.
     const size_t wide_bytes = static_cast<size_t>(compiled.slots) * threads * 16;
-    if (loop.dims[0] % width == 0 && wide_bytes <= device.properties().shared_bytes_per_block) {
-      return run<T, width>(device, compiled, loop, inputs, outputs);
+    const bool wide = wide_bytes <= device.properties().shared_bytes_per_block;
+    if (wide && loop.dims[0] % width == 0) return run<T, width>(device, compiled, loop, inputs, outputs);
+    if (wide && loop.axes() == 1 && loop.count > 64 * width) {
+      const int64_t rest = loop.count % width;
+      run<T, width>(device, compiled, part_of(loop, loop.count - rest), inputs, outputs);
+      return run<T, 1>(device, compiled, part_of(loop, rest),
+                       beyond<T>(loop, loop.count - rest, outputs.size(), inputs),
+                       beyond<T>(loop, loop.count - rest, 0, outputs));
     }
     const size_t bytes = static_cast<size_t>(compiled.slots) * threads * sizeof(T);
     if (bytes > device.properties().shared_bytes_per_block) {

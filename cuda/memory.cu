@@ -35,6 +35,13 @@ size_t rounded(size_t bytes) {
                                             "); a smaller batch needs less, dispose() gives memory back");
 }
 
+[[noreturn]] void refuse_by_limit(size_t bytes, size_t used, size_t limit) {
+  throw Error(ErrorCode::out_of_memory, "expected " + std::to_string(bytes) + " bytes of device memory, got " +
+                                            std::to_string(used < limit ? limit - used : 0) + " free of the limit of " +
+                                            std::to_string(limit) +
+                                            "; a smaller batch needs less, dispose() gives memory back");
+}
+
 }  // namespace
 
 Memory::~Memory() { trim(); }
@@ -43,6 +50,7 @@ void* Memory::allocate(size_t bytes) {
   const std::lock_guard<std::mutex> hold(mutex_);
   if (bytes > static_cast<size_t>(-1) / 2) refuse(bytes, used_);
   const size_t size = rounded(bytes);
+  if (limit_ > 0 && (used_ > limit_ || size > limit_ - used_)) refuse_by_limit(bytes, used_, limit_);
   void* data = take_kept(size);
   if (data == nullptr) {
     cudaError_t status = cudaMalloc(&data, size);
@@ -64,6 +72,7 @@ void* Memory::allocate(size_t bytes) {
     throw;
   }
   used_ += size;
+  peak_ = std::max(peak_, used_);
   return data;
 }
 
@@ -115,6 +124,26 @@ size_t Memory::used() const {
 size_t Memory::kept() const {
   const std::lock_guard<std::mutex> hold(mutex_);
   return kept_;
+}
+
+size_t Memory::peak() const {
+  const std::lock_guard<std::mutex> hold(mutex_);
+  return peak_;
+}
+
+void Memory::reset_peak() {
+  const std::lock_guard<std::mutex> hold(mutex_);
+  peak_ = used_;
+}
+
+size_t Memory::limit() const {
+  const std::lock_guard<std::mutex> hold(mutex_);
+  return limit_;
+}
+
+void Memory::set_limit(size_t bytes) {
+  const std::lock_guard<std::mutex> hold(mutex_);
+  limit_ = bytes;
 }
 
 }  // namespace palimpsest::cuda

@@ -49,6 +49,10 @@ class Memory {
 
   size_t used() const;  // bytes given out
   size_t kept() const;  // bytes waiting for reuse
+  size_t peak() const;  // the most given out since reset_peak
+  void reset_peak();
+  size_t limit() const;
+  void set_limit(size_t bytes);  // of what is given out; 0: none
 
  private:
   void* take_kept(size_t bytes);
@@ -58,7 +62,7 @@ class Memory {
   mutable std::mutex mutex_;
   std::unordered_map<void*, size_t> sizes_;
   std::multimap<size_t, void*> free_;
-  size_t used_ = 0, kept_ = 0;
+  size_t used_ = 0, kept_ = 0, peak_ = 0, limit_ = 0;
 };
 
 }  // namespace palimpsest::cuda

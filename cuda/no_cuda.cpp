@@ -6,11 +6,14 @@ namespace palimpsest {
 
 namespace {
 
-constexpr const char* reason = "this build has no CUDA kernels: CMake found no CUDA compiler (nvcc)";
+constexpr const char* reason = "this build has no CUDA kernels";
 constexpr const char* cure =
-    "install the CUDA toolkit 12.4 or later, put nvcc on the PATH and build again: npm rebuild palimpsest";
+    "install the CUDA toolkit 12.8 or later, put nvcc on the PATH and build again: PALIMPSEST_CUDA=ON npm rebuild "
+    "palimpsest";
 
 }  // namespace
+
+bool cuda_built() { return false; }
 
 CudaReport probe_cuda() {
   CudaReport report;

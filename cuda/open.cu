@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/errors.h"
+#include "cuda/library.h"
 
 namespace palimpsest {
 
@@ -40,10 +41,15 @@ CudaDevice device_of(int ordinal) {
 
 }  // namespace
 
+bool cuda_built() { return true; }
+
 CudaReport probe_cuda() {
   CudaReport report;
   report.built = true;
   report.architectures = PALIMPSEST_CUDA_ARCHITECTURES;
+  for (const cuda::LibraryState& state : cuda::libraries()) {
+    report.libraries.push_back({state.name, state.path, state.version, state.reason});
+  }
   int runtime = 0, driver = 0, count = 0;
   if (cudaRuntimeGetVersion(&runtime) == cudaSuccess) report.runtime = version_text(runtime);
   if (cudaDriverGetVersion(&driver) == cudaSuccess) report.driver = version_text(driver);

@@ -1,4 +1,5 @@
 // settings() and configure(): how a device computes.
+import { chooseDevice } from './devices.js'
 import { native, type DeviceSettings } from './native.js'
 import { check, either, integer, invalid, is, oneOf, optional, readOptions, string, withDefault } from './options.js'
 
@@ -28,7 +29,7 @@ const table = {
  * Errors: ERR_DEVICE for a device that cannot be had.
  */
 export function settings(device = 'cpu'): DeviceSettings {
-  return native().deviceSettings(string.read(device, 'device'))
+  return native().deviceSettings(chooseDevice(string.read(device, 'device')).name)
 }
 
 /**
@@ -40,7 +41,8 @@ export function settings(device = 'cpu'): DeviceSettings {
  * once oneDNN has computed (it chooses its kernels once a process). After an error every setting is as before.
  */
 export async function configure(options: ConfigureOptions): Promise<DeviceSettings> {
-  const { device, memoryLimit, ...rest } = readOptions(options, table, 'configure()')
+  const { device: wanted, memoryLimit, ...rest } = readOptions(options, table, 'configure()')
+  const device = chooseDevice(wanted).name
   const sets = native().deviceSettings(device).instructionSets
   const { threads, instructionSet } = rest
   if (instructionSet !== undefined && !sets.includes(instructionSet)) {

@@ -1,6 +1,4 @@
 // The package's public names.
-import { native, type DeviceInfo } from './native.js'
-
 export { configure, settings, type ConfigureOptions, type DeviceSettings } from './configure.js'
 export { estimate, type Estimate, type EstimateOptions } from './estimate.js'
 export { PalimpsestError, errorCodes, type ErrorCode } from './errors.js'
@@ -73,9 +71,4 @@ export type { Job, JobResult, JobRunner, Pins, RunOptions } from './jobs/job.js'
 export { bound, type Assumption, type Bound, type Measured } from './bound.js'
 export type { DType, FloatArray, Loss, Rates } from './native.js'
 export type { NetworkDescription, TensorMap } from './network.js'
-export type { DeviceInfo }
-
-/** The devices that this build knows, in order of preference, and why those that cannot be used cannot. */
-export function devices(): DeviceInfo[] {
-  return native().devices()
-}
+export { devices, type DeviceInfo, type DeviceLibrary } from './devices.js'

@@ -7,6 +7,7 @@ import {
   lossProduct,
   measureLoss,
   vjp,
+  dtypeOf,
   type Engine,
   type LossOptions,
   type ProductOptions,
@@ -14,7 +15,7 @@ import {
 import { heldCotangent, Linearization, type LinearizeOptions } from './model/linearization.js'
 import { checkData, checkSignal, holdData, type Data } from './model/passes.js'
 import {
-  deviceOf,
+  cloneOptions,
   deviceOption,
   headOptions,
   importOptions,
@@ -27,6 +28,7 @@ import {
 import { findLastLayer, freshLastLayer, withOutputs } from './model/last_layer.js'
 import { Programs } from './model/programs.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
+import { chooseDevice } from './devices.js'
 import { memoryShare, native, type DType, type FloatArray, type NativeVector } from './native.js'
 import { requireVariance, variancesOf, type NetworkDescription, type TensorMap } from './network.js'
 import {
@@ -63,6 +65,7 @@ export type HistoryEntry =
 
 /** What the ONNX file has besides weights. */
 interface Origin {
+  deviceReason: string
   onnx?: OnnxModel
   endsIn: 'Softmax' | 'LogSoftmax' | null
   leftOut: readonly { name: string; reason: string }[]
@@ -130,7 +133,8 @@ export class Model {
     const { device, ...rest } = read
     const known = Object.entries(rest).filter(([, value]) => value !== undefined)
     const onnx = await importOnnx(source, Object.fromEntries(known))
-    return new Model(onnx, deviceOf(device), { onnx, endsIn: onnx.endsIn, leftOut: onnx.leftOut })
+    const { name, why } = chooseDevice(device)
+    return new Model(onnx, name, { onnx, endsIn: onnx.endsIn, leftOut: onnx.leftOut, deviceReason: why })
   }
 
   /** From a network that was built, e.g. `networks.lenet({ seed: 1 })`. */
@@ -139,7 +143,8 @@ export class Model {
       throw invalid('source', 'a built network, { network, parameters }', source)
     }
     const { device } = readOptions(options, { device: deviceOption }, 'Model.fromNetwork()')
-    return new Model(source, deviceOf(device), { endsIn: null, leftOut: [] })
+    const { name, why } = chooseDevice(device)
+    return new Model(source, name, { endsIn: null, leftOut: [], deviceReason: why })
   }
 
   /** @internal */
@@ -165,6 +170,11 @@ export class Model {
   /** 'cpu', or which GPU. */
   get device(): string {
     return this.engine.network.device
+  }
+
+  /** Why this device: with 'auto' what was passed over, and why it cannot be used. */
+  get deviceReason(): string {
+    return this.#origin.deviceReason
   }
 
   /** The parameters, in the order of a ParameterVector; shapes in ONNX layout. */
@@ -326,11 +336,11 @@ export class Model {
     const held = holdData(data, this.engine, false)
     const revision = this.#statisticsRevision
     const { engine } = this
-    const weights = await this.#weights.clone(read.precision ?? 'float32')
+    const weights = await this.#weights.clone(dtypeOf(read))
     try {
       const made = await Linearization.make(engine, held, weights, {
         ...read,
-        memory: read.memory ?? memoryShare(),
+        memory: read.memory ?? (await memoryShare(engine.network.device)),
       })
       if (this.#statisticsRevision === revision) return made
       made.dispose()
@@ -359,11 +369,18 @@ export class Model {
     return measureLoss(this.engine, holdData(data, this.engine, true), read)
   }
 
-  /** An independent model with the same network and weights. */
-  async clone(): Promise<Model> {
+  /**
+   * An independent model with the same network and weights, on the same device or on another, which is how a model moves:
+   * vectors stay with the model that made them.
+   *
+   * Errors: ERR_DEVICE where the device cannot be had.
+   */
+  async clone(options: { device?: ModelOptions['device'] } = {}): Promise<Model> {
     this.#check()
+    const { device } = readOptions(options, cloneOptions, 'clone()')
+    const { name, why } = device === undefined ? { name: this.device, why: this.deviceReason } : chooseDevice(device)
     const source = { network: await this.describeConstants(), parameters: await this.tensors() }
-    const copy = new Model(source, this.device, this.#origin)
+    const copy = new Model(source, name, { ...this.#origin, deviceReason: why })
     copy.#history = this.#history
     return copy
   }
@@ -390,9 +407,9 @@ export class Model {
    */
   rebuilt(source: NetworkSource): Model {
     this.#check()
-    const { onnx, endsIn, leftOut, file } = this.#origin
+    const { onnx, endsIn, leftOut, deviceReason, file } = this.#origin
     const kept = onnx ? fileOptions(onnx) : file
-    const made = new Model(source, this.device, { endsIn, leftOut, ...(kept && { file: kept }) })
+    const made = new Model(source, this.device, { endsIn, leftOut, deviceReason, ...(kept && { file: kept }) })
     made.#history = this.#history
     return made
   }
@@ -545,7 +562,7 @@ export class Model {
     work: (v: NativeVector) => Promise<T>,
   ): Promise<T> {
     if (!(v instanceof ParameterVector)) throw invalid('v', 'a ParameterVector', v)
-    const copy = await finiteCopy(v, options.precision ?? 'float32', 'v')
+    const copy = await finiteCopy(v, dtypeOf(options), 'v')
     try {
       return await work(copy.native)
     } finally {

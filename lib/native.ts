@@ -26,12 +26,24 @@ export type Quantity =
   | 'channelStatistics'
   | 'linearization'
 
-export interface DeviceInfo {
-  /** What `device` options take: 'cpu'. */
-  name: string
-  available: boolean
-  /** Instruction set, libraries and threads where available, else why not and what to do. */
-  description: string
+/** What the addon finds of CUDA (native/backend/cuda.h). */
+export interface CudaReport {
+  built: boolean
+  architectures: string
+  driver: string
+  runtime: string
+  devices: {
+    ordinal: number
+    name: string
+    capability: string
+    totalBytes: number
+    freeBytes: number
+    /** Why its kernels cannot run, with the cure; empty where they can. */
+    unusable: string
+  }[]
+  libraries: { name: string; path: string; version: string; reason: string }[]
+  reason: string
+  cure: string
 }
 
 /** Bytes that the engine holds on a device, the most it held, what it may still get, and the limit (0: none). */
@@ -263,6 +275,8 @@ export interface ProgramOptions {
   batch: number
   loss?: Loss
   dtype?: DType
+  /** Products of a float32 program may round their factors to TF32 where the device has it. */
+  tf32?: boolean
   /** Batch normalisation with the batch's statistics. */
   training?: boolean
   /** Plan for hold() and apply(): jvp, evaluateJvp, ggnProduct and linearGradient. */
@@ -343,7 +357,6 @@ export interface Native {
   version: () => string
   /** The class of every error the addon throws or rejects with: called as `new errorClass(code, message)`. */
   setErrorClass: (errorClass: new (code: never, message: string) => Error) => void
-  devices: () => DeviceInfo[]
   /** Once the steps queued before are over. */
   configure: (
     device: string,
@@ -353,6 +366,12 @@ export interface Native {
   /** `restart` begins a new peak. */
   memoryUse: (device: string, restart: boolean) => Promise<MemoryUse>
   Forecast: new (network: NativeNetwork, options: ProgramOptions, parameters: NativeVector) => NativeForecast
+  /** Whether this build has CUDA kernels. */
+  cudaBuilt: boolean
+  /** Asks the driver, which may end the process if it is broken: lib/devices.ts does it in a child process. */
+  probeCuda: () => CudaReport
+  /** Opens the device: its instruction set, libraries and threads, or its name and memory. */
+  describeDevice: (device: string) => string
   Network: new (description: NetworkDescription, device: string) => NativeNetwork
   /** Zeros with the layout of `like`, but for the values given by name. */
   Vector: new (
@@ -391,7 +410,7 @@ export interface Native {
   plannedBytes: (network: NativeNetwork, options: ProgramOptions) => Promise<number>
 }
 
-const addonPath = fileURLToPath(new URL('../build/Release/palimpsest.node', import.meta.url))
+export const addonPath = fileURLToPath(new URL('../build/Release/palimpsest.node', import.meta.url))
 
 /** What a failed load most likely means, and the cure of it. */
 function loadHints(message: string): string[] {
@@ -459,9 +478,13 @@ export function native(): Native {
   return (loaded ??= load())
 }
 
-/** Half of what this process may still allocate (its container's limit counts): what is held where nobody says how much. */
-export function memoryShare(): number {
-  return Math.floor(process.availableMemory() / 2)
+/**
+ * Half of what may still be had of a device (of the process's own memory its container's limit counts): what is held where
+ * nobody says how much.
+ */
+export async function memoryShare(device: string): Promise<number> {
+  const free = device === 'cpu' ? process.availableMemory() : (await native().memoryUse(device, false)).free
+  return Math.floor(free / 2)
 }
 
 /** Memory of this process in bytes: resident now, and the most it has been. */

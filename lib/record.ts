@@ -6,7 +6,8 @@ import { processPool } from './jobs/process_pool.js'
 import type { JobRunner } from './jobs/job.js'
 import { Model, type ModelOptions } from './model.js'
 import { checkSignal, type PassOptions } from './model/passes.js'
-import { deviceOf, deviceOption } from './model/options.js'
+import { chooseDevice } from './devices.js'
+import { deviceOption } from './model/options.js'
 import { check, invalid, readOptions } from './options.js'
 import type { CheckpointRef, LedgerEntry, Manifest, PendingRequest } from './record/format.js'
 import { readNetwork } from './record/network_file.js'
@@ -170,7 +171,7 @@ export class TrainingRecord {
     const models: Model[] = []
     try {
       for (const { checkpoints } of this.manifest.states) {
-        const model = Model.fromNetwork(source, { device: deviceOf(device) as 'cpu' })
+        const model = Model.fromNetwork(source, { device: chooseDevice(device).name as 'cpu' })
         models.push(model)
         await model.loadWeights(await this.#store.read(checkpoints[checkpoints.length - 1]))
       }

@@ -162,10 +162,7 @@ function reportOf(
     seconds: (performance.now() - start) / 1000,
     peakMemoryBytes: memory().peak,
     device: model.device,
-    deviceDescription:
-      native()
-        .devices()
-        .find((each) => each.name === model.device)?.description ?? '',
+    deviceDescription: native().describeDevice(model.device),
   }
   return { ...report, ...outcome.details } as ScrubReport
 }

@@ -1,7 +1,9 @@
 // Builds the addon: with CMake where there is one, else with node-gyp (portable kernels). Downloads nothing under CMake.
 //
 // Environment: PALIMPSEST_BUILD=cmake|gyp forces one of them; PALIMPSEST_WERROR=1 makes warnings errors (CI);
-// PALIMPSEST_ONEDNN=AUTO|ON|OFF is CMake's option of that name.
+// PALIMPSEST_ONEDNN=AUTO|ON|OFF and PALIMPSEST_CUDA=AUTO|ON|OFF|EMULATED are CMake's options of these names.
+// PALIMPSEST_CUDA_ARCHITECTURES is CMake's list of GPUs to compile for ('80;90', 'native', 'all' that a release has);
+// left out: those of this machine, else one in a clone, else all.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -39,6 +41,14 @@ function noCMake() {
   return enough ? undefined : `CMake ${major}.${minor} is older than ${cmakeNeeded.join('.')}`
 }
 
+/** What CUDA kernels are compiled for; undefined leaves it to CMakeLists.txt, which compiles for all. */
+function cudaArchitectures() {
+  const asked = process.env.PALIMPSEST_CUDA_ARCHITECTURES
+  if (asked) return asked === 'all' ? undefined : asked
+  if (/^GPU /m.test(run('nvidia-smi', ['-L'], { quiet: true }).output)) return 'native'
+  return existsSync(join(root, '.git')) ? '90' : undefined
+}
+
 /** package.json's binary.napi_versions makes cmake-js use node-api-headers: no Node headers are fetched. */
 function buildWithCMake() {
   const require = createRequire(import.meta.url)
@@ -46,7 +56,10 @@ function buildWithCMake() {
   const options = [
     `--CDPALIMPSEST_WERROR=${process.env.PALIMPSEST_WERROR === '1' ? 'ON' : 'OFF'}`,
     `--CDPALIMPSEST_ONEDNN=${process.env.PALIMPSEST_ONEDNN ?? 'AUTO'}`,
+    `--CDPALIMPSEST_CUDA=${process.env.PALIMPSEST_CUDA ?? 'OFF'}`,
   ]
+  const architectures = cudaArchitectures()
+  if (architectures !== undefined) options.push(`--CDCMAKE_CUDA_ARCHITECTURES=${architectures}`)
   const cmakeJs = (verb, ...more) =>
     run(process.execPath, [program, verb, '--log-level', 'error', ...options, ...more], { quiet: verb !== 'build' })
 

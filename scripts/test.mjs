@@ -1,7 +1,7 @@
 // Runs every check of the project, or the stages named as arguments; the last line is "N passed, N failed[, N skipped]".
 //
 // Under CI (CI set) the addon is also built with node-gyp, as on a machine without CMake.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,31 +25,63 @@ const one = (held) => ({
 const command = (...words) => one(run(words[0], words.slice(1)).status === 0)
 const tool = (name) => join(root, 'node_modules', '.bin', name)
 
-/** Builds palimpsest_tests, and the benchmark of kernels that vitest runs, beside the addon's objects; runs the tests. */
-function nativeTests() {
+/** Builds native programs in the folder that holds the addon's objects, and runs the first with each of the arguments, all at once. */
+async function nativeTests(programs, runs, ...options) {
   if (run('cmake', ['--version'], { stdio: 'ignore' }).status !== 0) {
     console.log('cmake is not installed: native tests skipped (apt-get install cmake)')
     return one(undefined)
   }
   const jobs = String(availableParallelism())
   const built =
-    run('cmake', ['-S', '.', '-B', 'build', '-DPALIMPSEST_TESTS=ON', '-DPALIMPSEST_BENCH=ON'], {
+    run('cmake', ['-S', '.', '-B', 'build', '-DPALIMPSEST_TESTS=ON', ...options], {
       stdio: ['ignore', 'ignore', 'inherit'],
     }).status === 0 &&
-    ['palimpsest_tests', 'palimpsest_bench_kernels'].every(
+    programs.every(
       (target) =>
         run('cmake', ['--build', 'build', '--config', 'Release', '--target', target, '--parallel', jobs]).status === 0,
     )
   if (!built) return one(false)
-  const { stdout, status } = run(join(root, 'build', windows ? 'palimpsest_tests.exe' : 'palimpsest_tests'), [], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  process.stdout.write(stdout)
-  const counts = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m.exec(stdout)
+  const all = await Promise.all(runs.map((args) => runNative(programs[0], args)))
+  return Object.fromEntries(
+    ['passed', 'failed', 'skipped'].map((key) => [key, all.reduce((sum, counts) => sum + counts[key], 0)]),
+  )
+}
+
+/** Runs a program of native tests; prints what it said once it is over. */
+async function runNative(program, args) {
+  const file = join(root, 'build', windows ? `${program}.exe` : program)
+  const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+  let said = ''
+  child.stdout.setEncoding('utf8').on('data', (text) => (said += text))
+  const status = await new Promise((resolve) => child.on('close', resolve).on('error', resolve))
+  process.stdout.write(said)
+  const counts = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m.exec(said)
   // No closing line is a crash, whatever went well before it; no test at all is no success either.
-  if (counts === null || Number(counts[1]) + Number(counts[2]) === 0) return one(false)
+  if (counts === null || counts.slice(1).every((count) => !Number(count))) return one(false)
   const [, passed, failed, skipped = 0] = counts.map(Number)
   return { passed, failed: status === 0 ? failed : Math.max(failed, 1), skipped: skipped || 0 }
+}
+
+/** The CUDA kernels compiled as C++, their threads run on the CPU: one at a time, so a process for each processor. */
+function emulatedTests() {
+  const parts = availableParallelism()
+  const runs = Array.from({ length: parts }, (_, i) => ['--device', 'cuda', '--part', `${i + 1}/${parts}`])
+  return nativeTests(['palimpsest_tests_emulated'], runs, '-DPALIMPSEST_EMULATOR=ON')
+}
+
+/** cuda/ by nvcc, for one architecture; a release compiles all. */
+function compiledCuda() {
+  if (run('nvcc', ['--version'], { stdio: 'ignore' }).status !== 0) {
+    console.log('nvcc is not on the PATH: cuda/ is compiled for the emulator alone')
+    return one(undefined)
+  }
+  const folder = join('.cache', 'cuda')
+  const options = ['-DPALIMPSEST_CUDA=ON', '-DCMAKE_CUDA_ARCHITECTURES=90', '-DPALIMPSEST_WERROR=ON']
+  const jobs = String(availableParallelism())
+  return one(
+    run('cmake', ['-S', '.', '-B', folder, ...options], { stdio: ['ignore', 'ignore', 'inherit'] }).status === 0 &&
+      run('cmake', ['--build', folder, '--target', 'palimpsest_cuda', '--parallel', jobs]).status === 0,
+  )
 }
 
 /** The build that a machine without CMake makes, in a folder of its own; it must load. */
@@ -97,7 +129,11 @@ const stages = {
   eslint: () => command(tool('eslint'), '.'),
   types: () => command(tool('tsc'), '--noEmit'),
   build: () => command('npm', 'run', '--silent', 'build'),
-  native: nativeTests,
+  // vitest runs a benchmark too.
+  native: () =>
+    nativeTests(['palimpsest_tests', 'palimpsest_benchmarks'], [[], ['--device', 'cuda']], '-DPALIMPSEST_BENCH=ON'),
+  ...(windows ? {} : { 'cuda (emulated)': emulatedTests }),
+  ...(process.env.CI ? { 'cuda (compiled)': compiledCuda } : {}),
   ...(process.env.CI ? { gyp: gypBuild } : {}),
   vitest,
 }
@@ -111,7 +147,7 @@ const bad = []
 for (const [name, stage] of Object.entries(stages)) {
   if (asked.length > 0 && !asked.includes(name)) continue
   console.log(`\n== ${name}`)
-  const counts = stage()
+  const counts = await stage()
   for (const key of Object.keys(sum)) sum[key] += counts[key]
   if (counts.failed > 0) bad.push(name)
 }

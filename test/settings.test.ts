@@ -10,6 +10,7 @@ import {
   networks,
   settings,
   type ConfigureOptions,
+  type DeviceInfo,
   type DeviceSettings,
 } from '../lib/index.js'
 
@@ -31,7 +32,7 @@ async function computed(settings: ConfigureOptions, env: NodeJS.ProcessEnv = {})
   return JSON.parse(stdout) as Computed
 }
 
-const [cpu] = devices()
+const cpu = devices().find(({ name }) => name === 'cpu') as DeviceInfo
 const start = settings('cpu')
 const sets = start.instructionSets
 

@@ -1,16 +1,16 @@
 // Options of estimate(), checked.
 import type { FisherOptions } from '../model/fisher.js'
+import type { DType } from '../native.js'
 import type { PassOptions, Progress } from '../model/passes.js'
 import type { LossOptions } from '../model/products.js'
 import { abortSignal, callback, check, integer, invalid, is, oneOf, optional, readOptions } from '../options.js'
 
 export interface EstimateOptions
-  extends
-    PassOptions,
-    Pick<LossOptions, 'precision' | 'parameters' | 'loss' | 'batchSize'>,
-    Pick<FisherOptions, 'type' | 'samples'> {
+  extends PassOptions, Pick<LossOptions, 'parameters' | 'loss' | 'batchSize'>, Pick<FisherOptions, 'type' | 'samples'> {
   /** A product of a Model, or 'fitStep': one step of fit() on a batch of `rows`. */
   quantity: 'evaluate' | 'jvp' | 'vjp' | 'gradient' | 'ggnProduct' | 'hessianProduct' | 'fisherDiagonal' | 'fitStep'
+  /** 'float32' (default) or 'float64'. */
+  precision?: DType
   /** N, rows of the data (default `batchSize`). */
   rows?: number
   /** Of a 'fitStep': as in fit(), by default 'training', but 'evaluation' where `parameters` are chosen. */

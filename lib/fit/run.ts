@@ -346,10 +346,7 @@ export class SgdRun {
       ...(last?.evaluation && { evaluation: last.evaluation }),
       ...(this.#resumedAt !== undefined && { resumedAt: this.#resumedAt }),
       device,
-      deviceDescription:
-        native()
-          .devices()
-          .find((each) => each.name === device)?.description ?? '',
+      deviceDescription: native().describeDevice(device),
       seconds: this.#seconds(),
       peakMemoryBytes: memory().peak,
     })

@@ -1,18 +1,17 @@
 // The environment of this process: what its bits depend on, and whether it is what a record pins.
+import { deviceCalled } from '../devices.js'
 import { PalimpsestError } from '../errors.js'
 import { native } from '../native.js'
 import type { Environment } from '../record/format.js'
 
 /** Of a device of this process. */
 export function environmentOf(device: string): Environment {
-  const found = native()
-    .devices()
-    .find(({ name, available }) => name === device && available)
-  if (found === undefined) {
+  const { available, description } = deviceCalled(device) ?? {}
+  if (!available || description === undefined) {
     throw new PalimpsestError('ERR_ENVIRONMENT', `expected a worker with device '${device}', got one without it`)
   }
-  const threads = Number(/(\d+) threads?/.exec(found.description)?.[1] ?? 1)
-  return { device, threads, description: found.description, version: native().version() }
+  const threads = Number(/(\d+) threads?/.exec(description)?.[1] ?? 1)
+  return { device, threads, description, version: native().version() }
 }
 
 /** ERR_ENVIRONMENT where this process would give other bits. */

@@ -11,8 +11,8 @@ import { overflow, type Engine } from './products.js'
 export interface LinearizeOptions extends PassOptions {
   /** Most bytes that the linearisation may take; default half of the free memory. */
   memory?: number
-  /** 'float32' (default) or 'float64'. */
-  precision?: DType
+  /** 'float32' (default), 'float64', or 'tf32', as of products. */
+  precision?: DType | 'tf32'
   /** Names of the parameters that are differentiated; all where left out. */
   parameters?: readonly string[]
 }
@@ -36,16 +36,16 @@ export class Linearization {
   readonly rows: number
   /** Number of outputs, K. */
   readonly classes: number
-  /** 'float32' or 'float64': what it was computed in. */
-  readonly precision: DType
+  /** 'float32', 'tf32' or 'float64': what it was computed in. */
+  readonly precision: DType | 'tf32'
   readonly #batches: LinearizedBatches
   readonly #weights: ParameterVector
   #disposed = false
 
-  private constructor(batches: LinearizedBatches, weights: ParameterVector) {
+  private constructor(batches: LinearizedBatches, weights: ParameterVector, precision: DType | 'tf32') {
     this.rows = batches.rows
     this.classes = batches.classes
-    this.precision = weights.dtype
+    this.precision = precision
     this.#batches = batches
     this.#weights = weights
   }
@@ -55,10 +55,11 @@ export class Linearization {
     engine: Engine,
     data: Data,
     weights: ParameterVector,
-    { memory, parameters, ...pass }: LinearizeOptions & { memory: number },
+    { memory, parameters, precision = 'float32', ...pass }: LinearizeOptions & { memory: number },
   ): Promise<Linearization> {
     const batches = await LinearizedBatches.plan(engine, data, {
       dtype: weights.dtype,
+      tf32: precision === 'tf32',
       memory,
       reserved: weights.native.bytes,
       whole: true,
@@ -66,7 +67,7 @@ export class Linearization {
     })
     try {
       await batches.hold(weights.native, 'linearize', pass)
-      return new Linearization(batches, weights)
+      return new Linearization(batches, weights, precision)
     } catch (error) {
       batches.dispose()
       throw error
@@ -181,7 +182,7 @@ export class Linearization {
     const list = isList(given) ? given : [given]
     if (list.length === 0) throw invalid('v', 'one tangent or more', 'an empty list')
     for (const v of list) if (!(v instanceof ParameterVector)) throw invalid('v', 'a ParameterVector', v)
-    const copied = await Promise.allSettled(list.map((v) => finiteCopy(v, this.precision, 'v')))
+    const copied = await Promise.allSettled(list.map((v) => finiteCopy(v, this.#weights.dtype, 'v')))
     try {
       const copies = copied.map((copy) => {
         if (copy.status === 'rejected') throw copy.reason
@@ -196,7 +197,7 @@ export class Linearization {
   /** Disposes the results where the work fails. */
   async #intoSums(count: number, work: (sums: NativeVector[]) => Promise<unknown>): Promise<ParameterVector[]> {
     const { Vector } = native()
-    const sums = Array.from({ length: count }, () => new Vector(this.#weights.native, this.precision))
+    const sums = Array.from({ length: count }, () => new Vector(this.#weights.native, this.#weights.dtype))
     try {
       await work(sums)
       const squares = await Promise.all(sums.map((sum) => sum.dot(sum)))

@@ -6,6 +6,8 @@ import type { Engine } from './products.js'
 
 export interface LinearizedOptions {
   dtype: DType
+  /** float32 whose products may round their factors to TF32. */
+  tf32?: boolean
   /** Names of the parameters that are differentiated; all where left out. */
   parameters?: readonly string[]
   /** Most bytes to take, all in all. */
@@ -52,9 +54,9 @@ export class LinearizedBatches {
    * Throws ERR_OUT_OF_MEMORY where `memory` is too small for one micro-batch, or (`whole`) for all of them.
    */
   static async plan(engine: Engine, data: Data, options: LinearizedOptions): Promise<LinearizedBatches> {
-    const { dtype, parameters, memory, reserved = 0, whole = false } = options
+    const { memory, reserved = 0, whole = false } = options
     const rows = checkData(data, engine, false)
-    const program = programOf(dtype, parameters)
+    const program = programOf(options)
     const batch = await engine.programs.batchSize(program, rows)
     // Before anything is allocated: what is planned holds one slot and what the slots share, but for arrays of [B, K].
     const planned = await native().plannedBytes(engine.network, { ...program, batch })
@@ -82,9 +84,9 @@ export class LinearizedBatches {
   static async leastBytes(
     engine: Engine,
     data: Data,
-    { dtype, parameters }: Pick<LinearizedOptions, 'dtype' | 'parameters'>,
+    options: Pick<LinearizedOptions, 'dtype' | 'tf32' | 'parameters'>,
   ): Promise<number> {
-    const program = programOf(dtype, parameters)
+    const program = programOf(options)
     const batch = await engine.programs.batchSize(program, checkData(data, engine, false))
     const made = await native().createLinearization(engine.network, { ...program, batch })
     try {
@@ -166,8 +168,9 @@ export class LinearizedBatches {
   }
 }
 
-function programOf(dtype: DType, parameters?: readonly string[]): Omit<ProgramOptions, 'batch'> {
-  return { quantity: 'linearization', dtype, ...(parameters && { parameters }) }
+function programOf(options: Pick<LinearizedOptions, 'dtype' | 'tf32' | 'parameters'>): Omit<ProgramOptions, 'batch'> {
+  const { dtype, tf32, parameters } = options
+  return { quantity: 'linearization', dtype, ...(tf32 && { tf32 }), ...(parameters && { parameters }) }
 }
 
 function tooSmall(needed: number, memory: number, batches: number, batch: number): PalimpsestError {

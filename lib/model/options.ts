@@ -1,6 +1,4 @@
 // Options of loading and of the products, checked: types, ranges, and keys that are not known answered with the nearest that is.
-import { PalimpsestError } from '../errors.js'
-import { native } from '../native.js'
 import type { ImportOptions } from '../onnx/index.js'
 import {
   abortSignal,
@@ -24,7 +22,7 @@ import type { LossOptions, ProductOptions } from './products.js'
 
 const pass = { signal: optional(abortSignal), onProgress: optional(callback<(progress: Progress) => void>()) }
 const product = {
-  precision: optional(oneOf('float32', 'float64')),
+  precision: optional(oneOf('float32', 'tf32', 'float64')),
   parameters: optional(
     check(
       'a list of one parameter name or more',
@@ -100,15 +98,6 @@ export const importOptions = {
   ),
   maxBytes: optional(integer({ min: 1 })),
 }
+export const cloneOptions = { device: optional(check('a device', is.string)) }
 export const headOptions = { seed: withDefault(integer(), 0) }
 export const vectorOptions = { dtype: withDefault(oneOf('float32', 'float64'), 'float32') }
-
-/** The device of that name; ERR_DEVICE says why it cannot be had. */
-export function deviceOf(wanted: string): string {
-  const known = native().devices()
-  if (wanted === 'auto') return (known.find((device) => device.available) ?? known[0]).name
-  const found = known.find((device) => device.name === wanted)
-  if (found?.available) return found.name
-  const why = found?.description ?? `this build has ${known.map((device) => device.name).join(', ')}`
-  throw new PalimpsestError('ERR_DEVICE', `expected a device that can be used for 'device', got '${wanted}': ${why}`)
-}

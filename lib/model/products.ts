@@ -34,8 +34,11 @@ export interface Engine extends Shape {
 }
 
 export interface ProductOptions extends PassOptions {
-  /** 'float32' (default) or 'float64'. */
-  precision?: DType
+  /**
+   * 'float32' (default), 'float64', or 'tf32': float32 whose products may round their factors to 10 bits of mantissa
+   * where the GPU is quicker so; elsewhere it is 'float32'.
+   */
+  precision?: DType | 'tf32'
   /** Names of the parameters that are differentiated; all where left out. */
   parameters?: readonly string[]
   /**
@@ -104,13 +107,22 @@ export async function runPass(engine: Engine, pass: Pass): Promise<number> {
 }
 
 export function dtypeOf(options: ProductOptions): DType {
-  return options.precision === undefined ? 'float32' : oneOf('float32', 'float64').read(options.precision, 'precision')
+  const { precision } = options
+  if (precision === undefined) return 'float32'
+  return oneOf('float32', 'tf32', 'float64').read(precision, 'precision') === 'float64' ? 'float64' : 'float32'
 }
 
 export function programOf(quantity: Quantity, options: LossOptions): Omit<ProgramOptions, 'batch'> {
   const { loss, parameters } = options
   if (loss !== undefined) oneOf('crossEntropy', 'squaredError').read(loss, 'loss')
-  return { quantity, dtype: dtypeOf(options), ...(loss && { loss }), ...(parameters && { parameters }) }
+  const tf32 = options.precision === 'tf32'
+  return {
+    quantity,
+    dtype: dtypeOf(options),
+    ...(tf32 && { tf32 }),
+    ...(loss && { loss }),
+    ...(parameters && { parameters }),
+  }
 }
 
 /** Targets of a slice under the loss, into `target` where one is given. */

@@ -2,9 +2,11 @@
 import { native, type NativeNetwork, type NativeProgram, type ProgramOptions } from '../native.js'
 
 const mostPrograms = 12
-/** Memory that one program may plan before the micro-batch is halved. */
-const arenaBudget = 256 * 2 ** 20
-const largestBatch = 256
+/** Memory that one program may plan before the micro-batch is halved, and the most rows: a GPU fills up later. */
+const limits = {
+  cpu: { arena: 256 * 2 ** 20, rows: 256 },
+  gpu: { arena: 2 ** 31, rows: 1024 },
+}
 
 export class Programs {
   readonly #network: NativeNetwork
@@ -36,7 +38,8 @@ export class Programs {
 
   /**
    * Rows of a micro-batch for these options: `rows` where they fit, else the largest power of two up to 256 whose plan
-   * stays under 256 MiB. A function of network, quantity and row count alone, so results repeat bit for bit.
+   * stays under 256 MiB (1,024 and 2 GiB on a GPU). A function of kind of device, network, quantity and row count alone,
+   * so results repeat bit for bit.
    *
    * @param wanted - what the caller asked for, in place of what fits
    */
@@ -62,8 +65,9 @@ export class Programs {
   }
 
   async #measure(options: Omit<ProgramOptions, 'batch'>): Promise<number> {
-    let batch = largestBatch
-    while (batch > 2 && (await native().plannedBytes(this.#network, { ...options, batch })) > arenaBudget) batch /= 2
+    const { arena, rows } = this.#network.device === 'cpu' ? limits.cpu : limits.gpu
+    let batch = rows
+    while (batch > 2 && (await native().plannedBytes(this.#network, { ...options, batch })) > arena) batch /= 2
     return batch
   }
 

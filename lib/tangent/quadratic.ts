@@ -74,7 +74,7 @@ export class QuadraticProblem {
   /** What is held of the rows' linearisations. */
   async memory(): Promise<SolveMemory> {
     const { float32, float64 } = await this.#batches()
-    return { budget: this.#budget, float32: float32.report, float64: float64.report }
+    return { budget: await this.#budget(), float32: float32.report, float64: float64.report }
   }
 
   /** Frees what is held once no queued step needs it; passes plan anew. Idempotent. */
@@ -170,8 +170,8 @@ export class QuadraticProblem {
     this.passes[dtype] += 1
   }
 
-  get #budget(): number {
-    return (this.#memory ??= this.#options.memory ?? memoryShare())
+  async #budget(): Promise<number> {
+    return (this.#memory ??= this.#options.memory ?? (await memoryShare(this.#options.engine.network.device)))
   }
 
   #batches(): Promise<Record<DType, LinearizedBatches>> {
@@ -181,7 +181,7 @@ export class QuadraticProblem {
   /** float64 verifies a few times, float32 iterates: its batches are held first, the others in what is left. */
   async #plan(): Promise<Record<DType, LinearizedBatches>> {
     const { engine, data, parameters } = this.#options
-    const memory = this.#budget
+    const memory = await this.#budget()
     const wide = await LinearizedBatches.leastBytes(engine, data, { dtype: 'float64', parameters })
     const float32 = await LinearizedBatches.plan(engine, data, {
       dtype: 'float32',

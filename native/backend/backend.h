@@ -183,5 +183,7 @@ class Backend {
 // and process.
 std::shared_ptr<Backend> open_backend(const std::string& device);
 std::shared_ptr<Backend> open_cpu();
+// The one name of a device that has several: "cuda" is "cuda:0".
+std::string device_name(const std::string& device);
 
 }  // namespace palimpsest

@@ -21,8 +21,8 @@ struct CudaDevice {
 // A library that is opened at run time where it is found.
 struct CudaLibrary {
   std::string name;           // "cuBLASLt"
-  std::string path, version;  // empty where it was not found or not taken
-  std::string reason, cure;   // then: why, and what to do
+  std::string path, version;  // empty where it was not opened
+  std::string reason;         // why our own kernels run in its place, with the cure; empty where it runs
 };
 
 struct CudaReport {
@@ -33,6 +33,9 @@ struct CudaReport {
   std::vector<CudaLibrary> libraries;
   std::string reason, cure;  // why there is no device, and what to do; empty where there is one
 };
+
+// Whether this build has CUDA kernels; asks nobody.
+bool cuda_built();
 
 // Asks driver and libraries; a driver that is broken may end the process, so ask in a child process first.
 CudaReport probe_cuda();

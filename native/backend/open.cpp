@@ -22,6 +22,11 @@ int cuda_ordinal(const std::string& device) {
 
 }  // namespace
 
+std::string device_name(const std::string& device) {
+  const int ordinal = cuda_ordinal(device);
+  return ordinal < 0 ? device : "cuda:" + std::to_string(ordinal);
+}
+
 std::shared_ptr<Backend> open_backend(const std::string& device) {
   if (device == "cpu") return open_cpu();
   const int ordinal = cuda_ordinal(device);

@@ -51,7 +51,7 @@ void DeviceForecast::open_rehearsal() {
   while (2 * options.batch <= options_.batch && static_cast<double>(2 * options.batch) <= rows) options.batch *= 2;
   if (2 * options.batch > options_.batch) options.batch = options_.batch;
   numbers_.rehearsed_batch = options.batch;
-  small_ = std::make_unique<DeviceProgram>(placed_, options, dtype_);
+  small_ = std::make_unique<DeviceProgram>(placed_, options, dtype_, Precision::float32);
   sums_ = queue().share(std::make_unique<DeviceVector>(placed_->layout, dtype_, queue()));
   sums_->create({});
   small_->fill_inputs();

@@ -22,8 +22,9 @@ struct LinearizedCall {
 class DeviceLinearization final : public DeviceProgram {
  public:
   // On the queue's thread, like every step. `options` name a linearization.
-  DeviceLinearization(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype)
-      : DeviceProgram(std::move(placed), options, dtype) {}
+  DeviceLinearization(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype,
+                      Precision precision)
+      : DeviceProgram(std::move(placed), options, dtype, precision) {}
 
   // Device memory of one slot, and of what all of them share.
   size_t slot_bytes() const;

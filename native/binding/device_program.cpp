@@ -27,8 +27,18 @@ ProgramSignature::ProgramSignature(const ProgramDescription& description) {
   }
 }
 
-DeviceProgram::DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype)
-    : DeviceProgram(placed, options, dtype, product_graph(placed->network, options)) {}
+namespace {
+
+ProgramDescription in_precision(Precision precision, ProgramDescription description) {
+  description.precision = precision;
+  return description;
+}
+
+}  // namespace
+
+DeviceProgram::DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype,
+                             Precision precision)
+    : DeviceProgram(placed, options, dtype, in_precision(precision, product_graph(placed->network, options))) {}
 
 DeviceProgram::DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype,
                              ProgramDescription description)

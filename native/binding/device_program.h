@@ -42,7 +42,7 @@ struct VectorsOfCall {
 class DeviceProgram {
  public:
   // On the queue's thread.
-  DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype);
+  DeviceProgram(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype, Precision precision);
   ~DeviceProgram();
   DeviceProgram(const DeviceProgram&) = delete;
   DeviceProgram& operator=(const DeviceProgram&) = delete;

@@ -39,6 +39,13 @@ void DeviceVector::write(const StagedRange& staged) const {
   queue_.backend().copy_in(range(staged.offset, staged.count).data, staged.values.data(), staged.values.size());
 }
 
+void expect_device(const DeviceVector& vector, const std::string& argument, const StepQueue& queue) {
+  if (&vector.queue() == &queue) return;
+  throw Error(ErrorCode::invalid_argument, "expected a vector on the device " + queue.device() + " for '" + argument +
+                                               "', got one on " + vector.queue().device() +
+                                               "; a vector stays on the device of the model that made it");
+}
+
 bool same_layout(const ParameterLayout& a, const ParameterLayout& b) {
   if (&a == &b) return true;
   return std::equal(a.entries().begin(), a.entries().end(), b.entries().begin(), b.entries().end(),

@@ -46,6 +46,9 @@ class DeviceVector {
   std::exception_ptr failure_;
 };
 
+// Throws ERR_INVALID_ARGUMENT where the vector of that argument lies on another device than the queue's.
+void expect_device(const DeviceVector& vector, const std::string& argument, const StepQueue& queue);
+
 // True where both have the same parameters at the same places.
 bool same_layout(const ParameterLayout& a, const ParameterLayout& b);
 

@@ -28,7 +28,7 @@ Napi::Value create_linearization(const Napi::CallbackInfo& info) {
                env, placed->queue,
                [placed, request] {
                  return placed->queue.share(
-                     std::make_unique<DeviceLinearization>(placed, request.options, request.dtype));
+                     std::make_unique<DeviceLinearization>(placed, request.options, request.dtype, request.precision));
                },
                [](Napi::Env of, std::shared_ptr<DeviceLinearization>& made) -> Napi::Value {
                  return Environment::of(of).linearization_class().New(

@@ -12,9 +12,10 @@ namespace {
 VectorHandle& operand(const LowRankState& state, const Napi::Value& value, const std::string& argument) {
   VectorHandle& handle = VectorHandle::from(value, argument);
   const DeviceVector& vector = *handle.held();
-  if (&vector.queue() != &state.queue || !same_layout(*vector.layout(), *state.layout)) {
-    throw Error(ErrorCode::invalid_argument, "expected a vector with the same parameters on the same device for '" +
-                                                 argument + "', got one with others");
+  expect_device(vector, argument, state.queue);
+  if (!same_layout(*vector.layout(), *state.layout)) {
+    throw Error(ErrorCode::invalid_argument,
+                "expected a vector with the same parameters for '" + argument + "', got one with others");
   }
   return handle;
 }

@@ -71,7 +71,8 @@ Loss loss_named(const Napi::Value& value) {
 
 std::shared_ptr<DeviceVector> vector_of_call(const Napi::Value& value, const char* name, const DeviceProgram& program) {
   const std::shared_ptr<DeviceVector>& vector = VectorHandle::from(value, name).held();
-  if (&vector->queue() != &program.queue() || !same_layout(*vector->layout(), program.layout())) {
+  expect_device(*vector, name, program.queue());
+  if (!same_layout(*vector->layout(), program.layout())) {
     throw Error(ErrorCode::invalid_argument,
                 std::string("expected a vector with the network's parameters for '") + name + "', got one with others");
   }
@@ -185,9 +186,11 @@ ProgramRequest read_program_request(const Napi::Value& value, const ParameterLay
   request.options.quantity = quantity_named(from.Get("quantity"));
   request.options.batch = whole_number(from.Get("batch"), "batch", 1, std::numeric_limits<int32_t>::max());
   const Napi::Value loss = from.Get("loss"), dtype = from.Get("dtype"), training = from.Get("training"),
-                    holdable = from.Get("holdable"), parameters = from.Get("parameters"), taps = from.Get("taps");
+                    holdable = from.Get("holdable"), parameters = from.Get("parameters"), tf32 = from.Get("tf32"),
+                    taps = from.Get("taps");
   if (!loss.IsUndefined()) request.options.loss = loss_named(loss);
   if (!dtype.IsUndefined()) request.dtype = float_type(dtype, "dtype");
+  if (!tf32.IsUndefined() && boolean(tf32, "tf32")) request.precision = Precision::tf32;
   if (!training.IsUndefined()) request.options.training = boolean(training, "training");
   if (!holdable.IsUndefined()) request.options.holdable = boolean(holdable, "holdable");
   if (!parameters.IsUndefined()) request.options.parameters = chosen_parameters(parameters, layout);

@@ -11,6 +11,7 @@ namespace palimpsest {
 struct ProgramRequest {
   ProductOptions options;
   DType dtype = DType::f32;
+  Precision precision = Precision::float32;
 };
 
 ProgramRequest read_program_request(const Napi::Value& value, const ParameterLayout& layout);

@@ -21,7 +21,8 @@ Napi::Value create_program(const Napi::CallbackInfo& info) {
     return start_task(
                env, placed->queue,
                [placed, request] {
-                 return placed->queue.share(std::make_unique<DeviceProgram>(placed, request.options, request.dtype));
+                 return placed->queue.share(
+                     std::make_unique<DeviceProgram>(placed, request.options, request.dtype, request.precision));
                },
                [](Napi::Env of, std::shared_ptr<DeviceProgram>& program) -> Napi::Value {
                  return Environment::of(of).program_class().New(

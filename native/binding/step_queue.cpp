@@ -65,7 +65,8 @@ void StepQueue::guard_thread() {
   guard.first = is_first_thread();
 }
 
-StepQueue& StepQueue::of_device(const std::string& device) {
+StepQueue& StepQueue::of_device(const std::string& asked) {
+  const std::string device = device_name(asked);
   Queues& all = queues();
   const std::lock_guard<std::mutex> hold(all.mutex);
   if (const auto found = all.by_device.find(device); found != all.by_device.end()) return *found->second;

@@ -97,9 +97,10 @@ std::shared_ptr<DeviceVector> VectorHandle::operand(const Napi::Value& value, co
                                                     bool typed) const {
   const std::shared_ptr<DeviceVector>& other = VectorHandle::from(value, argument).held();
   const DeviceVector& self = *held();
-  if (&other->queue() != &self.queue() || !same_layout(*other->layout(), *self.layout())) {
-    throw Error(ErrorCode::invalid_argument, "expected a vector with the same parameters on the same device for '" +
-                                                 argument + "', got one with others");
+  expect_device(*other, argument, self.queue());
+  if (!same_layout(*other->layout(), *self.layout())) {
+    throw Error(ErrorCode::invalid_argument,
+                "expected a vector with the same parameters for '" + argument + "', got one with others");
   }
   if (typed && other->dtype() != self.dtype()) {
     throw Error(ErrorCode::invalid_argument, std::string("expected a ") + float_type_name(self.dtype()) +

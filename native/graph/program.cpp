@@ -188,6 +188,7 @@ struct Program::State {
   }
 
   void execute(Part part, uint32_t groups) {
+    backend->use_precision(description.precision);
     for (Step& step : plan.steps) {
       if (runs(step, part, groups)) execute(step);
     }

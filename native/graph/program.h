@@ -21,8 +21,9 @@ struct GraphOutput {
 struct ProgramDescription {
   Graph graph;
   std::vector<GraphOutput> outputs;
-  bool holdable = false;     // plan memory so that hold and apply work
-  uint32_t late_inputs = 0;  // inputs that apply brings, a bit an InputSlot
+  bool holdable = false;                     // plan memory so that hold and apply work
+  uint32_t late_inputs = 0;                  // inputs that apply brings, a bit an InputSlot
+  Precision precision = Precision::float32;  // of its products, where the program is float32
 };
 
 // Buffers of one run, all on the backend's device, dense row-major, in the program's type unless said.

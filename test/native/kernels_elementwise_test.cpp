@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "cpu/isa.h"
+#include "graph_run.h"
 #include "kernel_case.h"
 #include "oracle.h"
 
@@ -70,18 +71,13 @@ Tensor broadcast(const Tensor& x, const Dims& to) {
 
 // The backend's f^(order)(x) b on a few values.
 std::vector<double> apply(DType dtype, const Function& f, int order, const std::vector<double>& x, double b) {
-  std::vector<double> y64(x.size()), b64(x.size(), b);
-  std::vector<float> x32(x.begin(), x.end()), b32(b64.begin(), b64.end()), y32(x.size());
   const Dims dims{static_cast<int64_t>(x.size())};
-  const bool narrow = dtype == DType::f32;
-  const auto tensor = [&](const void* wide, const void* small) {
-    return dense_tensor(const_cast<void*>(narrow ? small : wide), dtype, dims);
-  };
-  const Tensor inputs[] = {tensor(x.data(), x32.data()), tensor(b64.data(), b32.data())};
-  const Tensor outputs[] = {tensor(y64.data(), y32.data())};
+  const DeviceValues at(x, dtype), factor(Values(x.size(), b), dtype), result(x.size(), dtype);
+  const Tensor inputs[] = {dense_tensor(at.data(), dtype, dims), dense_tensor(factor.data(), dtype, dims)};
+  const Tensor outputs[] = {dense_tensor(result.data(), dtype, dims)};
   const ElementwiseProgram program{2, {unary_step(f, order, 0, order == 0 ? -1 : 1)}, {2}};
-  open_backend("cpu")->elementwise(program, inputs, outputs);
-  return narrow ? std::vector<double>(y32.begin(), y32.end()) : y64;
+  tested_backend()->elementwise(program, inputs, outputs);
+  return result.read();
 }
 
 bool near_kink(const Function& f, double x, double distance) {
@@ -91,9 +87,10 @@ bool near_kink(const Function& f, double x, double distance) {
   return false;
 }
 
-// Runs a body on every instruction set.
+// Runs a body on every instruction set, or once on another device.
 template <class Body>
 void on_each_isa(Body body) {
+  if (tested_device() != "cpu") return body();
   const cpu::Isa before = cpu::current_isa();
   for (const cpu::Isa isa : {cpu::Isa::baseline, cpu::Isa::avx2, cpu::Isa::avx512}) {
     if (isa > cpu::best_isa()) continue;
