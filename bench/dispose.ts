@@ -34,7 +34,9 @@ function revision(): string {
 const mean = (list: readonly number[]) => list.reduce((a, b) => a + b, 0) / list.length
 const percent = (share: number) => (100 * share).toFixed(1)
 
-console.log(`${cpus()[0].model}, ${devices()[0].description}, ${revision()}: ${process.argv.slice(2).join(' ')}`)
+console.log(
+  `${cpus()[0].model}, ${devices().find(({ available }) => available)?.description}, ${revision()}: ${process.argv.slice(2).join(' ')}`,
+)
 const task =
   given.cifar === undefined ? await mnist({ small: given.small }) : await cifar(given.cifar, Number(given.rows))
 const seeds = given.small ? 1 : Number(given.seeds)

@@ -61,7 +61,7 @@ async function trained(seed: number): Promise<{ model: Model; codes: MnemonicCod
 const percent = (share: number) => (100 * share).toFixed(2).padStart(6)
 const found: Record<string, { retained: number; error: number; label: number }[]> = {}
 
-console.log(`${devices()[0].description}; ${cpus()[0].model}; node ${process.version}`)
+console.log(`${devices().find(({ available }) => available)?.description}; ${cpus()[0].model}; node ${process.version}`)
 for (const seed of list(given.seeds)) {
   const { model, codes } = await trained(seed)
   console.log(`seed ${seed}: test accuracy ${percent((await model.measure(test)).accuracy)}`)

@@ -42,7 +42,9 @@ const test = first(await read(['test_batch']), given.test)
 
 const revision = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
 const percent = (share: number) => (100 * share).toFixed(2)
-console.log(`${cpus()[0].model}, ${devices()[0].description}, ${revision}: ${process.argv.slice(2).join(' ')}`)
+console.log(
+  `${cpus()[0].model}, ${devices().find(({ available }) => available)?.description}, ${revision}: ${process.argv.slice(2).join(' ')}`,
+)
 
 const model = await Model.load(given.model)
 const before = await model.clone()

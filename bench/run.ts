@@ -150,7 +150,7 @@ async function estimates(): Promise<void> {
 
 const before = loadavg()
 const machine = { cpu: cpus()[0].model, processors: cpus().length, threads, node: process.version, devices: devices() }
-say(`${machine.cpu}, ${machine.processors} processors; ${devices()[0].description}`)
+say(`${machine.cpu}, ${machine.processors} processors; ${devices().find(({ available }) => available)?.description}`)
 say(`load average at the start ${before.map((load) => load.toFixed(1)).join(', ')}\n`)
 const report: Record<string, unknown> = { taken: new Date().toISOString(), machine }
 /** After every row, so that a run that is stopped leaves what it had. */
