@@ -6,6 +6,8 @@
 #include <limits>
 #include <string>
 
+#include "cpu/control_groups.h"
+
 namespace palimpsest::cpu {
 namespace {
 
@@ -50,25 +52,11 @@ size_t left_in(const std::string& folder, const char* limit, const char* used, c
 // The least that the process's groups, and those above them, leave.
 size_t group_memory() {
   size_t least = unknown;
-  std::ifstream groups("/proc/self/cgroup");
-  std::string line;
-  while (std::getline(groups, line)) {  // hierarchy:controllers:path
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string path = line.substr(second + 1);
-    const bool v2 = controllers.empty();
-    if (!v2 && ("," + controllers + ",").find(",memory,") == std::string::npos) continue;
-    while (true) {
-      if (path == "/") path.clear();
-      const size_t left = v2 ? left_in("/sys/fs/cgroup" + path, "memory.max", "memory.current", "inactive_file")
-                             : left_in("/sys/fs/cgroup/memory" + path, "memory.limit_in_bytes", "memory.usage_in_bytes",
-                                       "total_inactive_file");
-      least = std::min(least, left);
-      if (path.empty()) break;
-      path.erase(path.rfind('/'));
-    }
-  }
+  visit_control_groups("memory", [&](const std::string& folder, bool v2) {
+    const size_t left = v2 ? left_in(folder, "memory.max", "memory.current", "inactive_file")
+                           : left_in(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file");
+    least = std::min(least, left);
+  });
   return least;
 }
 

@@ -20,6 +20,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "cpu/control_groups.h"
 
 namespace palimpsest::cpu {
 namespace {
@@ -52,25 +53,10 @@ double quota_v1(const std::string& folder) {
 // The tightest quota of the process's cgroup and the groups above it; 0 where none is set.
 double cgroup_processors() {
   double tightest = 0;
-  const auto keep = [&](double quota) {
+  visit_control_groups("cpu", [&](const std::string& folder, bool v2) {
+    const double quota = v2 ? quota_v2(folder) : quota_v1(folder);
     if (quota > 0 && (tightest == 0 || quota < tightest)) tightest = quota;
-  };
-  std::ifstream groups("/proc/self/cgroup");
-  std::string line;
-  while (std::getline(groups, line)) {  // hierarchy:controllers:path
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string path = line.substr(second + 1);
-    const bool v2 = controllers.empty();
-    if (!v2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
-    while (true) {
-      if (path == "/") path.clear();
-      keep(v2 ? quota_v2("/sys/fs/cgroup" + path) : quota_v1("/sys/fs/cgroup/cpu" + path));
-      if (path.empty()) break;
-      path.erase(path.rfind('/'));
-    }
-  }
+  });
   return tightest;
 }
 
