@@ -6,7 +6,6 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { Dataset } from '../lib/dataset.js'
-import { PalimpsestError, type ErrorCode } from '../lib/errors.js'
 import { rateFactors, scheduleOf } from '../lib/fit/schedule.js'
 import { fitModel, type FitOptions, type FitReport } from '../lib/fit/sgd.js'
 import { Model } from '../lib/model.js'
@@ -14,6 +13,7 @@ import type { TensorMap } from '../lib/network.js'
 import { NetworkGraph, type Value } from '../lib/networks/graph.js'
 import { lenet } from '../lib/networks/index.js'
 import { readSafetensors, writeSafetensors } from '../lib/safetensors.js'
+import { refusal } from './refusal.js'
 
 const fixture = readSafetensors(readFileSync(fileURLToPath(new URL('fixtures/fit.safetensors', import.meta.url))))
 const folder = mkdtempSync(join(tmpdir(), 'palimpsest-fit-'))
@@ -109,17 +109,6 @@ async function fitted(options: FitOptions, data = makeData()): Promise<{ state: 
   const state = await stateOf(model)
   model.dispose()
   return { state, report }
-}
-
-/** The coded error that a call is refused with. */
-async function refusal(work: Promise<unknown>, code: ErrorCode): Promise<PalimpsestError> {
-  const error: unknown = await work.then(
-    () => new Error('nothing was thrown'),
-    (reason: unknown) => reason,
-  )
-  expect(error).toBeInstanceOf(PalimpsestError)
-  expect((error as PalimpsestError).code).toBe(code)
-  return error as PalimpsestError
 }
 
 function relativeError(got: Float32Array, wanted: Float32Array): number {

@@ -8,10 +8,11 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CrashRounds } from '../bench/crash/rounds.js'
 import { here, makeData, makeModel, optionsOf, revoked } from '../bench/crash/setup.js'
-import { PalimpsestError, TrainingRecord, fitSharded, forget, processPool, resumeRecord } from '../lib/index.js'
-import type { ErrorCode, JobRunner } from '../lib/index.js'
+import { TrainingRecord, fitSharded, forget, processPool, resumeRecord } from '../lib/index.js'
+import type { JobRunner } from '../lib/index.js'
 import { RandomStream } from '../lib/philox.js'
 import { seal, unseal, type Manifest } from '../lib/record/format.js'
+import { refusal } from './refusal.js'
 
 const root = mkdtempSync(join(tmpdir(), 'palimpsest-jobs-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
@@ -22,16 +23,6 @@ const bits = (record: TrainingRecord) => record.manifest.states.map(({ checkpoin
 const open = (folder: string) => TrainingRecord.open(folder, { data: makeData() })
 const fitted = join(root, 'fitted')
 let fittedBits: unknown
-
-async function refusal(work: Promise<unknown>, code: ErrorCode, message: RegExp): Promise<void> {
-  const error: unknown = await work.then(
-    () => new Error('nothing was thrown'),
-    (reason: unknown) => reason,
-  )
-  expect(error).toBeInstanceOf(PalimpsestError)
-  expect((error as PalimpsestError).code).toBe(code)
-  expect((error as PalimpsestError).message).toMatch(message)
-}
 
 /** A copy of the fitted record. */
 function copied(): string {

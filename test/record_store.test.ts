@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { PalimpsestError, type ErrorCode } from '../lib/errors.js'
+import { PalimpsestError } from '../lib/errors.js'
 import { seal, unseal, type Manifest } from '../lib/record/format.js'
 import { readNetwork, writeNetwork } from '../lib/record/network_file.js'
 import { Model } from '../lib/model.js'
@@ -14,21 +14,12 @@ import { assignment, keyWords, orderOf } from '../lib/record/rows.js'
 import { sliceEpochs } from '../lib/record/settings.js'
 import { RecordStore } from '../lib/record/store.js'
 import { writeFileAtomically } from '../lib/model/files.js'
+import { refusal } from './refusal.js'
 
 const root = mkdtempSync(join(tmpdir(), 'palimpsest-store-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
 let folders = 0
 const newFolder = () => join(root, `record-${folders++}`)
-
-async function refusal(work: Promise<unknown>, code: ErrorCode, message: RegExp): Promise<void> {
-  const error: unknown = await work.then(
-    () => new Error('nothing was thrown'),
-    (reason: unknown) => reason,
-  )
-  expect(error).toBeInstanceOf(PalimpsestError)
-  expect((error as PalimpsestError).code).toBe(code)
-  expect((error as PalimpsestError).message).toMatch(message)
-}
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 

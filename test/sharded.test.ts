@@ -3,11 +3,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { Dataset, Model, PalimpsestError, TrainingRecord, bound, fitSharded, forget, networks } from '../lib/index.js'
-import type { ErrorCode, FitShardedOptions, JobRunner } from '../lib/index.js'
+import { Dataset, Model, TrainingRecord, bound, fitSharded, forget, networks } from '../lib/index.js'
+import type { FitShardedOptions, JobRunner } from '../lib/index.js'
 import { environmentOf } from '../lib/jobs/environment.js'
 import { runJob } from '../lib/jobs/run.js'
 import { fitModel } from '../lib/fit/sgd.js'
+import { refusal } from './refusal.js'
 
 const root = mkdtempSync(join(tmpdir(), 'palimpsest-sharded-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
@@ -51,17 +52,6 @@ async function trained(options: Options = {}, data = makeData()): Promise<Traini
 /** Digests of all checkpoints: weights, momentum, statistics and counters, bit for bit. */
 const bits = (record: TrainingRecord) =>
   record.manifest.states.map(({ checkpoints }) => checkpoints.map(({ slice, sha256 }) => `${slice} ${sha256}`))
-
-async function refusal(work: Promise<unknown>, code: ErrorCode, message: RegExp): Promise<PalimpsestError> {
-  const error: unknown = await work.then(
-    () => new Error('nothing was thrown'),
-    (reason: unknown) => reason,
-  )
-  expect(error).toBeInstanceOf(PalimpsestError)
-  expect((error as PalimpsestError).code).toBe(code)
-  expect((error as PalimpsestError).message).toMatch(message)
-  return error as PalimpsestError
-}
 
 const numbered = (rows: readonly string[]) => new Set(rows.map((row) => Number(row.slice(1))))
 const without = (rows: readonly string[]) => [...Array(61).keys()].filter((row) => !numbered(rows).has(row))
