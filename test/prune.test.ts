@@ -17,6 +17,7 @@ import { StringStringEntryProtoSchema } from '../lib/onnx/onnx_pb.js'
 import { readModel, writeModel } from '../lib/onnx/wire.js'
 import { channelMap } from '../lib/scrub/channels.js'
 import { channelScores, chooseChannels, type ChoiceOptions } from '../lib/scrub/channel_scores.js'
+import { scoredLayers } from '../lib/scrub/channel_statistics.js'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -225,6 +226,56 @@ describe('chooseChannels()', () => {
   })
 })
 
+describe('chooseChannels() where channels hang together', () => {
+  const { network } = networks.resnet20({ width: 4, seed: 1 })
+  const map = channelMap(network)
+  const layers = scoredLayers(network, map)
+  const options: ChoiceOptions = { rate: 0.05, order: 'most', channels: 'all', floor: 1, cap: 0.5, multipleOf: 1 }
+  /** Layer and channel of all that hang together with a channel of the stem. */
+  const group = (channel: number) => {
+    const root = map.slots.root(layers[0].slots[channel])
+    return layers.flatMap(({ slots }, l) => [...slots.keys()].filter((c) => map.slots.root(slots[c]) === root).map((c) => [l, c])) // prettier-ignore
+  }
+
+  it('takes a residual group as one, by the mean of its scores', () => {
+    // Option-A shortcuts carry a channel of the stem through all three stages, to places further on.
+    expect(group(2).map(([l, c]) => `${layers[l].name} ${c}`)).toEqual([
+      'conv1.weight 2',
+      ...[0, 1, 2].map((i) => `layer1.${i}.conv2.weight 2`),
+      ...[0, 1, 2].map((i) => `layer2.${i}.conv2.weight 4`),
+      ...[0, 1, 2].map((i) => `layer3.${i}.conv2.weight 8`),
+    ])
+    const scores = layers.map(({ slots }) => new Float64Array(slots.length))
+    // Channel 2 has mean 5, channel 0 one high score, and an inner channel lies between the two means.
+    group(2).forEach(([l, c], i) => (scores[l][c] = i % 2 === 0 ? 2 : 8))
+    scores[0][0] = 40
+    const inner = layers.findIndex(({ name }) => name === 'layer1.0.conv1.weight')
+    scores[inner][1] = 4.9
+    const { candidates } = chooseChannels(map, layers, scores, options)
+    const one = chooseChannels(map, layers, scores, { ...options, rate: 1.01 / candidates })
+    expect([...one.roots]).toEqual([map.slots.root(layers[0].slots[2])])
+    expect(one.removed).toEqual(layers.map((_, l) => Number(group(2).some(([own]) => own === l))))
+    const two = chooseChannels(map, layers, scores, { ...options, rate: 2.01 / candidates })
+    expect([...two.roots].at(-1)).toBe(map.slots.root(layers[inner].slots[1]))
+  })
+
+  it('takes no group where inner channels are in question', () => {
+    const streams = group(0).map(([l]) => l)
+    const scores = layers.map(({ slots }, l) => new Float64Array(slots.length).fill(streams.includes(l) ? 10 : 1))
+    const taken = chooseChannels(map, layers, scores, { ...options, channels: 'inner', rate: 0.3 })
+    expect(taken.candidates).toBe(3 * (4 + 8 + 16))
+    expect(taken.removed.reduce((a, b) => a + b, 0)).toBe(Math.floor(0.3 * taken.candidates))
+    for (const l of streams) expect(taken.removed[l]).toBe(0)
+  })
+
+  it('leaves every member of a group a multiple', () => {
+    const scores = layers.map(({ slots }) => Float64Array.from(slots, (_, c) => c))
+    const taken = chooseChannels(map, layers, scores, { ...options, rate: 0.4, multipleOf: 4 })
+    expect(taken.roots.size).toBeGreaterThan(0)
+    taken.removed.forEach((removed, l) => expect(removed && (layers[l].slots.length - removed) % 4).toBe(0))
+  })
+})
+
 describe("scrub() with method 'prune'", () => {
   const fineTune = { steps: 6, batchSize: 32, learningRate: 0.02 }
   const options = (more: Partial<PruneOptions> = {}): PruneOptions => ({
@@ -312,6 +363,26 @@ describe("scrub() with method 'prune'", () => {
     const x = normals(2 * size, 4)
     const [a, b] = [await model.evaluate({ inputs: x }), await again.evaluate({ inputs: x })]
     a.forEach((value, i) => expect(Math.abs(value - b[i])).toBeLessThan(1e-5))
+  })
+
+  it('leaves multiples of 16, in the ONNX file too', async () => {
+    const wide = (channels: number) => {
+      const b = new networks.NetworkBuilder(shape, { seed: 4 })
+      const x = b.relu(b.batchNorm(b.conv(b.input, 'a', { channels, kernel: 3, padding: 1 }), 'an'))
+      const y = b.relu(b.conv(b.conv(x, 'd', { channels, kernel: 3, padding: 1, groups: channels }), 'p', { channels: 48, kernel: 1 })) // prettier-ignore
+      return b.build(b.linear(b.flatten(b.maxPool(y, 2)), 'fc', { features: classes }))
+    }
+    const [model, masked] = [0, 1].map(() => Model.fromNetwork(wide(32), { device: 'cpu' }))
+    made.push(model, masked)
+    const half = options({ rate: 0.45, cap: 0.7, multipleOf: 16, channels: 'all', fineTune: false })
+    const { passes, cost } = await scrub(model, half)
+    await scrub(masked, { ...half, remove: false })
+    expect(passes[0].removed).toBeGreaterThanOrEqual(16)
+    for (const { channels, removed } of passes[0].layers) expect((channels - removed) % 16).toBe(0)
+    expect(cost.flops.after).toBeLessThan(cost.flops.before)
+    const expected = await masked.evaluate({ inputs })
+    const file = await runOnnx(await model.exportOnnx(), inputs, shape)
+    file.data.forEach((value, i) => expect(Math.abs(value - expected[i])).toBeLessThan(1e-5))
   })
 
   it('takes merged statistics in place of rows, and prunes the same channels', async () => {

@@ -14,7 +14,7 @@ const file = (name: string) => async (): Promise<NetworkSource> =>
   importOnnx(readFileSync(new URL(`fixtures/${name}.onnx`, import.meta.url)))
 const built = (source: NetworkSource) => async (): Promise<NetworkSource> => source
 
-/** Two convolutions joined by a concatenation that a third reads, behind a sigmoid and a gate. */
+/** A sigmoid, whose zero is not zero, and a depthwise convolution that is added to what it reads. */
 function joined(): NetworkSource {
   const b = new networks.NetworkBuilder([2, 6, 6], { seed: 3 })
   const x = b.relu(b.batchNorm(b.conv(b.input, 'a', { channels: 8, kernel: 3, padding: 1, bias: false }), 'an'))
@@ -30,7 +30,7 @@ const cases: [string, () => Promise<NetworkSource>][] = [
   ['vgg11', built(networks.vgg11({ width: 8, seed: 1 }))],
   ['resnet20', built(networks.resnet20({ width: 8, seed: 1 }))],
   ['resnet18', built(networks.resnet18({ width: 4, seed: 1 }))],
-  ['a gate and a depthwise convolution', built(joined())],
+  ['a sigmoid and a depthwise convolution', built(joined())],
   ...['lenet', 'lqf', 'vgg', 'resnet', 'mobilenet'].map((name): [string, () => Promise<NetworkSource>] => [
     `${name}.onnx`,
     file(name),
