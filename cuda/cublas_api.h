@@ -1,5 +1,5 @@
 // What we call of cuBLASLt 12 and 13, declared by ourselves: no header of it is needed to build, and where its header
-// is at hand cublas.cu compares the two.
+// is at hand library_headers.cpp compares the two.
 #pragma once
 
 #include <cuda_runtime_api.h>

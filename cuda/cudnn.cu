@@ -9,48 +9,7 @@
 #include "cuda/cudnn_api.h"
 #include "cuda/launch.h"
 
-#if __has_include(<cudnn.h>)
-#include <cudnn.h>
-
-#include "cuda/same_calls.h"
-#endif
-
 namespace palimpsest::cuda {
-
-#if __has_include(<cudnn.h>)
-namespace cudnn {
-static_assert(sizeof(Choice) == sizeof(cudnnConvolutionFwdAlgoPerf_t) &&
-              sizeof(Choice) == sizeof(cudnnConvolutionBwdDataAlgoPerf_t) &&
-              sizeof(Choice) == sizeof(cudnnConvolutionBwdFilterAlgoPerf_t) &&
-              offsetof(Choice, status) == offsetof(cudnnConvolutionFwdAlgoPerf_t, status) &&
-              offsetof(Choice, memory) == offsetof(cudnnConvolutionFwdAlgoPerf_t, memory) &&
-              offsetof(Choice, deterministic) == offsetof(cudnnConvolutionFwdAlgoPerf_t, determinism) &&
-              offsetof(Choice, arithmetic) == offsetof(cudnnConvolutionFwdAlgoPerf_t, mathType));
-static_assert(success == CUDNN_STATUS_SUCCESS && real_32 == CUDNN_DATA_FLOAT && channels_last == CUDNN_TENSOR_NHWC);
-static_assert(cross_correlation == CUDNN_CROSS_CORRELATION && is_deterministic == CUDNN_DETERMINISTIC);
-static_assert(default_arithmetic == CUDNN_DEFAULT_MATH && fma_arithmetic == CUDNN_FMA_MATH);
-static_assert(SameCalls<decltype(Functions::get_version), decltype(cudnnGetVersion)>::value);
-static_assert(SameCalls<decltype(Functions::get_error_string), decltype(cudnnGetErrorString)>::value);
-static_assert(SameCalls<decltype(Functions::create), decltype(cudnnCreate)>::value);
-static_assert(SameCalls<decltype(Functions::set_stream), decltype(cudnnSetStream)>::value);
-static_assert(SameCalls<decltype(Functions::create_tensor), decltype(cudnnCreateTensorDescriptor)>::value);
-static_assert(SameCalls<decltype(Functions::set_tensor), decltype(cudnnSetTensor4dDescriptor)>::value);
-static_assert(SameCalls<decltype(Functions::create_filter), decltype(cudnnCreateFilterDescriptor)>::value);
-static_assert(SameCalls<decltype(Functions::set_filter), decltype(cudnnSetFilter4dDescriptor)>::value);
-static_assert(SameCalls<decltype(Functions::create_convolution), decltype(cudnnCreateConvolutionDescriptor)>::value);
-static_assert(SameCalls<decltype(Functions::set_convolution), decltype(cudnnSetConvolution2dDescriptor)>::value);
-static_assert(SameCalls<decltype(Functions::set_groups), decltype(cudnnSetConvolutionGroupCount)>::value);
-static_assert(SameCalls<decltype(Functions::set_arithmetic), decltype(cudnnSetConvolutionMathType)>::value);
-static_assert(SameCalls<decltype(Functions::choose_forward), decltype(cudnnGetConvolutionForwardAlgorithm_v7)>::value);
-static_assert(SameCalls<decltype(Functions::choose_input_gradient),
-                        decltype(cudnnGetConvolutionBackwardDataAlgorithm_v7)>::value);
-static_assert(SameCalls<decltype(Functions::choose_weight_gradient),
-                        decltype(cudnnGetConvolutionBackwardFilterAlgorithm_v7)>::value);
-static_assert(SameCalls<decltype(Functions::forward), decltype(cudnnConvolutionForward)>::value);
-static_assert(SameCalls<decltype(Functions::input_gradient), decltype(cudnnConvolutionBackwardData)>::value);
-static_assert(SameCalls<decltype(Functions::weight_gradient), decltype(cudnnConvolutionBackwardFilter)>::value);
-}  // namespace cudnn
-#endif
 
 namespace {
 

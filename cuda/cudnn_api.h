@@ -1,5 +1,5 @@
 // What we call of cuDNN 9, declared by ourselves: no header of it is needed to build, and where its header is at hand
-// cudnn.cu compares the two.
+// library_headers.cpp compares the two.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -21,7 +21,8 @@ class Divisor {
 
   __device__ __forceinline__ int32_t value() const { return divisor_; }
   __device__ __forceinline__ int32_t divide(int32_t n) const {
-    const auto quotient = static_cast<int32_t>(__umulhi(static_cast<uint32_t>(n), multiplier_) >> shift_);
+    const auto high = static_cast<uint32_t>((uint64_t{static_cast<uint32_t>(n)} * multiplier_) >> 32);  // mul.hi.u32
+    const auto quotient = static_cast<int32_t>(high >> shift_);
     return divisor_ == 1 ? n : quotient;
   }
 

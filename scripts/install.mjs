@@ -1,7 +1,8 @@
 // Builds the addon: with CMake where there is one, else with node-gyp (portable kernels). Downloads nothing under CMake.
 //
 // Environment: PALIMPSEST_BUILD=cmake|gyp forces one of them; PALIMPSEST_WERROR=1 makes warnings errors (CI);
-// PALIMPSEST_ONEDNN=AUTO|ON|OFF and PALIMPSEST_CUDA=AUTO|ON|OFF|EMULATED are CMake's options of these names.
+// PALIMPSEST_ONEDNN=AUTO|ON|OFF and PALIMPSEST_CUDA=AUTO|ON|OFF|EMULATED are CMake's options of these names. CUDA kernels
+// that AUTO finds a compiler for but that do not compile are left out with a warning; with ON that is an error.
 // PALIMPSEST_CUDA_ARCHITECTURES is CMake's list of GPUs to compile for ('80;90', 'native', 'all' that a release has);
 // left out: those of this machine, else one in a clone, else all.
 import { spawnSync } from 'node:child_process'
@@ -41,39 +42,61 @@ function noCMake() {
   return enough ? undefined : `CMake ${major}.${minor} is older than ${cmakeNeeded.join('.')}`
 }
 
-/** What CUDA kernels are compiled for; undefined leaves it to CMakeLists.txt, which compiles for all. */
+/** What CUDA kernels are compiled for, machine code and the newest one's PTX; undefined leaves it to CMakeLists.txt: all. */
 function cudaArchitectures() {
   const asked = process.env.PALIMPSEST_CUDA_ARCHITECTURES
   if (asked) return asked === 'all' ? undefined : asked
-  if (/^GPU /m.test(run('nvidia-smi', ['-L'], { quiet: true }).output)) return 'native'
+  const { output } = run('nvidia-smi', ['--query-gpu=compute_cap', '--format=csv,noheader'], { quiet: true })
+  const found = [...output.matchAll(/^(\d+)\.(\d)$/gm)].map(([, major, minor]) => Number(major + minor))
+  const usable = [...new Set(found)].filter((each) => each >= 80).sort((a, b) => a - b)
+  if (usable.length > 0) return usable.map((each, i) => (i < usable.length - 1 ? `${each}-real` : each)).join(';')
   return existsSync(join(root, '.git')) ? '90' : undefined
 }
 
 /** package.json's binary.napi_versions makes cmake-js use node-api-headers: no Node headers are fetched. */
-function buildWithCMake() {
+function cmakeJs(verb, cuda, ...more) {
   const require = createRequire(import.meta.url)
   const program = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
   const options = [
     `--CDPALIMPSEST_WERROR=${process.env.PALIMPSEST_WERROR === '1' ? 'ON' : 'OFF'}`,
     `--CDPALIMPSEST_ONEDNN=${process.env.PALIMPSEST_ONEDNN ?? 'AUTO'}`,
-    `--CDPALIMPSEST_CUDA=${process.env.PALIMPSEST_CUDA ?? 'OFF'}`,
+    `--CDPALIMPSEST_CUDA=${cuda}`,
   ]
-  const architectures = cudaArchitectures()
+  const architectures = ['AUTO', 'ON'].includes(cuda) ? cudaArchitectures() : undefined
   if (architectures !== undefined) options.push(`--CDCMAKE_CUDA_ARCHITECTURES=${architectures}`)
-  const cmakeJs = (verb, ...more) =>
-    run(process.execPath, [program, verb, '--log-level', 'error', ...options, ...more], { quiet: verb !== 'build' })
+  const args = [program, verb, '--log-level', 'error', ...options, ...more]
+  return run(process.execPath, args, { quiet: verb !== 'build' })
+}
 
-  let configured = cmakeJs('configure')
+/** Configures, saying what CMakeLists.txt has to tell a user, and builds; undefined where all went well, else what did not. */
+function configureAndBuild(cuda) {
+  let configured = cmakeJs('configure', cuda)
   // A build folder that was moved, or that another generator made, is started afresh.
   if (!configured.ok && /is different than the directory|Does not match the generator/.test(configured.output)) {
-    configured = cmakeJs('reconfigure')
+    configured = cmakeJs('reconfigure', cuda)
   }
-  if (!configured.ok) fail('cmake could not configure the build:', ...configured.output.trimEnd().split('\n'))
-  // Configuring says a lot; what a user needs of it are our own lines.
+  if (!configured.ok) return ['cmake could not configure the build:', ...configured.output.trimEnd().split('\n')]
   for (const line of configured.output.split('\n')) {
     if (/palimpsest: /.test(line)) say(line.replace(/.*palimpsest: /, ''))
   }
-  return cmakeJs('build', '--target', 'palimpsest_addon', '--parallel', String(availableParallelism())).ok
+  const built = cmakeJs('build', cuda, '--target', 'palimpsest_addon', '--parallel', String(availableParallelism()))
+  return built.ok ? undefined : []
+}
+
+/** A compiler for CUDA that fails costs the CUDA kernels, not the install; whatever else is wrong fails again without. */
+function buildWithCMake() {
+  const cuda = process.env.PALIMPSEST_CUDA || 'AUTO'
+  const failure = configureAndBuild(cuda)
+  if (failure === undefined || cuda !== 'AUTO') return failure
+  for (const line of failure) console.error(`palimpsest: ${line}`)
+  say('the build failed: trying again WITHOUT CUDA')
+  const again = configureAndBuild('OFF')
+  if (again !== undefined) return again
+  say(
+    'WARNING: the addon is built without CUDA, since its kernels could not be compiled: what the compiler said is above.',
+  )
+  say("PALIMPSEST_CUDA=ON makes that an error, PALIMPSEST_CUDA=OFF doesn't try")
+  return undefined
 }
 
 /** node-gyp as npm brings it, with Node's own headers where they are installed beside it. */
@@ -85,7 +108,7 @@ function buildWithGyp() {
   const jobs = `--jobs=${availableParallelism()}`
   const built = run(command, [...first, 'rebuild', '--loglevel=warn', jobs, ...headers])
   if (built.missing) fail('neither CMake nor node-gyp was found: apt-get install cmake g++ (Debian, Ubuntu)')
-  return built.ok
+  return built.ok ? undefined : []
 }
 
 const forced = process.env.PALIMPSEST_BUILD
@@ -99,8 +122,10 @@ if (reason !== undefined) {
   say('For the quick ones: apt-get install cmake g++ libdnnl-dev (Debian, Ubuntu), then npm rebuild palimpsest')
 }
 
-if (!(reason === undefined ? buildWithCMake() : buildWithGyp())) {
+const failure = reason === undefined ? buildWithCMake() : buildWithGyp()
+if (failure !== undefined) {
   fail(
+    ...failure,
     'the addon could not be built; what the compiler said is above.',
     'Needed: a C++20 compiler (g++ 12 or clang 14 and later) and CMake 3.25. Debian: apt-get install cmake g++',
   )

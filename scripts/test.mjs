@@ -69,21 +69,6 @@ function emulatedTests() {
   return nativeTests(['palimpsest_tests_emulated'], runs, '-DPALIMPSEST_EMULATOR=ON')
 }
 
-/** cuda/ by nvcc, for one architecture; a release compiles all. */
-function compiledCuda() {
-  if (run('nvcc', ['--version'], { stdio: 'ignore' }).status !== 0) {
-    console.log('nvcc is not on the PATH: cuda/ is compiled for the emulator alone')
-    return one(undefined)
-  }
-  const folder = join('.cache', 'cuda')
-  const options = ['-DPALIMPSEST_CUDA=ON', '-DCMAKE_CUDA_ARCHITECTURES=90', '-DPALIMPSEST_WERROR=ON']
-  const jobs = String(availableParallelism())
-  return one(
-    run('cmake', ['-S', '.', '-B', folder, ...options], { stdio: ['ignore', 'ignore', 'inherit'] }).status === 0 &&
-      run('cmake', ['--build', folder, '--target', 'palimpsest_cuda', '--parallel', jobs]).status === 0,
-  )
-}
-
 /** The build that a machine without CMake makes, in a folder of its own; it must load. */
 function gypBuild() {
   const folder = mkdtempSync(join(tmpdir(), 'palimpsest-gyp-'))
@@ -133,7 +118,6 @@ const stages = {
   native: () =>
     nativeTests(['palimpsest_tests', 'palimpsest_benchmarks'], [[], ['--device', 'cuda']], '-DPALIMPSEST_BENCH=ON'),
   ...(windows ? {} : { 'cuda (emulated)': emulatedTests }),
-  ...(process.env.CI ? { 'cuda (compiled)': compiledCuda } : {}),
   ...(process.env.CI ? { gyp: gypBuild } : {}),
   vitest,
 }

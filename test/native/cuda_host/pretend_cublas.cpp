@@ -1,5 +1,5 @@
-// A cuBLASLt in plain loops for the emulator: the calls that cuda/cublas.cu makes, checked for what the library demands
-// of them.
+// A cuBLASLt in plain loops for the emulator: the calls that cuda/cublas.cpp makes, checked for what the library
+// demands of them.
 #include <cstdint>
 #include <cstring>
 #include <map>

@@ -8,50 +8,7 @@
 #include "core/error.h"
 #include "cuda/cublas_api.h"
 
-#if __has_include(<cublasLt.h>)
-#include <cublasLt.h>
-
-#include "cuda/same_calls.h"
-#endif
-
 namespace palimpsest::cuda {
-
-#if __has_include(<cublasLt.h>)
-namespace cublas {
-static_assert(sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t) &&
-              sizeof(Choice) == sizeof(cublasLtMatmulHeuristicResult_t) &&
-              offsetof(Choice, workspace) == offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize) &&
-              offsetof(Choice, status) == offsetof(cublasLtMatmulHeuristicResult_t, state));
-static_assert(success == CUBLAS_STATUS_SUCCESS && not_supported == CUBLAS_STATUS_NOT_SUPPORTED);
-static_assert(real_32 == CUDA_R_32F && real_64 == CUDA_R_64F && transposed == CUBLAS_OP_T);
-static_assert(compute_32 == CUBLAS_COMPUTE_32F && compute_32_tf32 == CUBLAS_COMPUTE_32F_FAST_TF32 &&
-              compute_64 == CUBLAS_COMPUTE_64F);
-static_assert(transpose_a == CUBLASLT_MATMUL_DESC_TRANSA && transpose_b == CUBLASLT_MATMUL_DESC_TRANSB);
-static_assert(batch_count == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT &&
-              batch_stride == CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET);
-static_assert(most_workspace == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES &&
-              reductions == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK &&
-              alignment_a == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES &&
-              alignment_b == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES &&
-              alignment_c == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES &&
-              alignment_d == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
-static_assert(sum_in_workspace == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
-static_assert(SameCalls<decltype(Functions::get_version), decltype(cublasLtGetVersion)>::value);
-static_assert(SameCalls<decltype(Functions::get_status_string), decltype(cublasLtGetStatusString)>::value);
-static_assert(SameCalls<decltype(Functions::create), decltype(cublasLtCreate)>::value);
-static_assert(SameCalls<decltype(Functions::create_operation), decltype(cublasLtMatmulDescCreate)>::value);
-static_assert(SameCalls<decltype(Functions::set_operation), decltype(cublasLtMatmulDescSetAttribute)>::value);
-static_assert(SameCalls<decltype(Functions::destroy_operation), decltype(cublasLtMatmulDescDestroy)>::value);
-static_assert(SameCalls<decltype(Functions::create_layout), decltype(cublasLtMatrixLayoutCreate)>::value);
-static_assert(SameCalls<decltype(Functions::set_layout), decltype(cublasLtMatrixLayoutSetAttribute)>::value);
-static_assert(SameCalls<decltype(Functions::destroy_layout), decltype(cublasLtMatrixLayoutDestroy)>::value);
-static_assert(SameCalls<decltype(Functions::create_preference), decltype(cublasLtMatmulPreferenceCreate)>::value);
-static_assert(SameCalls<decltype(Functions::set_preference), decltype(cublasLtMatmulPreferenceSetAttribute)>::value);
-static_assert(SameCalls<decltype(Functions::destroy_preference), decltype(cublasLtMatmulPreferenceDestroy)>::value);
-static_assert(SameCalls<decltype(Functions::choose), decltype(cublasLtMatmulAlgoGetHeuristic)>::value);
-static_assert(SameCalls<decltype(Functions::multiply), decltype(cublasLtMatmul)>::value);
-}  // namespace cublas
-#endif
 
 namespace {
 
