@@ -99,6 +99,23 @@ describe('the direct arm', () => {
     await scratch.close()
   })
 
+  it('is nearer with a drift correction than without, by the log and by products', async () => {
+    const scratch = await logged({}, makeData(revoked))
+    const retrained = await weightsOf(scratch)
+    const apart: Record<string, number> = {}
+    for (const drift of ['none', 'log', 'products'] as const) {
+      const record = await logged()
+      const how = { keys: revoked, prefer: 'direct', amend: 'none', drift } as const
+      const planned = await plan(record, how)
+      expect((await forget(record, how)).visits).toBe(planned.direct?.visits)
+      apart[drift] = await distance(await weightsOf(record), retrained)
+      await record.close()
+    }
+    await scratch.close()
+    expect(apart.log).toBeLessThan(apart.none)
+    expect(apart.products).toBeLessThan(apart.none)
+  })
+
   it.each(['slices', 20] as const)(
     'stays within half a point of the retrained accuracy, amended: %s',
     async (amend) => {
@@ -167,7 +184,7 @@ describe('the direct arm', () => {
     const { record } = await fitSharded(model, makeData(), { ...how, folder: newFolder() })
     const copy = (await fitSharded(model, makeData(), { ...how, folder: newFolder() })).record
     const keys = ['r3', 'r4', 'r5', 'r6']
-    const direct = { amend: 'slices', products: 8, rows: 128 } as const
+    const direct = { amend: 'slices', drift: 'log', products: 8, rows: 128 } as const
     await forget(record, { keys, prefer: 'direct' })
     await copy.exclusively(async (store) => {
       const placed = copy.rows.flat(2).filter(({ key }) => keys.includes(key))

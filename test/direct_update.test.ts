@@ -3,7 +3,8 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { Model, networks } from '../lib/index.js'
 import { oneHot } from '../lib/data/targets.js'
 import { Deviation, krylov, transition, type StepRule } from '../lib/forget/deviation.js'
-import { crossSegment, type DirectProducts, type Loss, type Segment } from '../lib/forget/direct_update.js'
+import { crossSegment, together, type DirectProducts, type Loss, type Segment } from '../lib/forget/direct_update.js'
+import { held, quasiNewton } from '../lib/forget/quasi_newton.js'
 import type { Loss as LossName, NativeVector } from '../lib/native.js'
 import { native } from '../lib/native.js'
 import type { NetworkSource } from '../lib/model.js'
@@ -71,6 +72,7 @@ async function product(
   weights: NativeVector,
   sums: NativeVector,
   tangents?: NativeVector,
+  shares?: Float64Array,
 ): Promise<void> {
   const list = Array.from(of)
   const program = await model.engine.programs.get({ quantity, loss, dtype: 'float64', batch })
@@ -84,7 +86,7 @@ async function product(
         {},
       ),
     ),
-    weights: 1 / list.length,
+    weights: shares ?? 1 / list.length,
     parameters: weights,
     ...(tangents && { tangents }),
     sums,
@@ -131,6 +133,7 @@ async function update(
   left: ReadonlySet<number>,
   every: number,
   mostProducts: number,
+  length = 1,
 ): Promise<Deviation> {
   const deviation = new Deviation(run.weights[0])
   for (let from = 0; from < p.steps.length; from += every) {
@@ -140,21 +143,26 @@ async function update(
       return lost.length > 0 ? [{ step: from + i, size: of.length, rows: lost }] : []
     })
     const start = { weights: run.weights[from], velocity: run.velocity[from] }
-    const segment: Segment = { from, to, rule: p.rule, start, end: run.weights[to], losses }
+    const segment: Segment = { from, to, rule: p.rule, start, end: run.weights[to], losses: together(losses, length) }
     const staying = p.steps.slice(from, to).flatMap((of) => [...of.filter((row) => !left.has(row))])
+    const hessian = async (x: NativeVector, out: NativeVector) => {
+      const part = p.vector()
+      await out.fill(0)
+      for (let i = 0; i < staying.length; i += batch) {
+        const some = staying.slice(i, i + batch)
+        await product(p, 'hessianProduct', some, start.weights, part, x)
+        await out.axpy(some.length / staying.length, part)
+      }
+      part.dispose()
+    }
     const products: DirectProducts = {
-      gradient: (loss, weights, out) => product(p, 'gradient', loss.rows, weights, out),
-      mostProducts,
+      gradient: ({ rows: lost, weights: shares }, weights, out) =>
+        product(p, 'gradient', lost, weights, out, undefined, shares),
       ...(mostProducts > 0 && {
-        hessian: () => async (x: NativeVector, out: NativeVector) => {
-          const part = p.vector()
-          await out.fill(0)
-          for (let i = 0; i < staying.length; i += batch) {
-            const some = staying.slice(i, i + batch)
-            await product(p, 'hessianProduct', some, start.weights, part, x)
-            await out.axpy(some.length / staying.length, part)
-          }
-          part.dispose()
+        curvature: async (_, moved) => {
+          if (moved.none) return undefined
+          const found = await krylov(hessian, [moved.weights, moved.velocity], mostProducts)
+          return { directions: found.directions, products: held(found.products, segment) }
         },
       }),
     }
@@ -208,8 +216,8 @@ describe('the direct update', () => {
     const all = new Deviation(run.weights[0])
     const loss = { step: 0, size: batch, rows: p.steps[0] }
     const start = { weights: run.weights[0], velocity: run.velocity[0] }
-    const segment = { from: 0, to: 1, rule: p.rule, start, end: run.weights[1], losses: [loss] }
-    await crossSegment(all, segment, { gradient: () => Promise.reject(new Error('not needed')), mostProducts: 0 })
+    const segment = { from: 0, to: 1, rule: p.rule, start, end: run.weights[1], losses: together([loss], 1) }
+    await crossSegment(all, segment, { gradient: async (_, __, out) => out.fill(0) })
     const { ww } = transition(p.rule, 0, 1)
     const [before, after, moved] = await Promise.all([run.weights[0], run.weights[1], all.weights].map((v) => v.read()))
     after.forEach((value, i) => expect(value + moved[i]).toBeCloseTo(ww * before[i], 12))
@@ -266,5 +274,48 @@ describe('a Krylov space', () => {
         q,
       )
     expect(await distance(found, image)).toBeLessThan(1e-12)
+  })
+})
+
+describe('a quasi-Newton matrix', () => {
+  it('maps the newest step to its change, all else by the rest, and holds eigenvalues', async () => {
+    const p = linear()
+    const [first] = p.vector().layout
+    const vector = async (values: Float64Array) => {
+      const made = p.vector()
+      await made.set(first.name, values)
+      return made
+    }
+    const curvature = Float64Array.from({ length: first.size }, (_, i) => 0.5 + (i % 4))
+    const times = (x: Float64Array) => x.map((value, i) => value * curvature[i])
+    const steps = [5, 6].map((seed) => Float64Array.from(normals(first.size, seed)))
+    const secants = await Promise.all(
+      steps.map(async (s) => ({ step: await vector(s), change: await vector(times(s)) })),
+    )
+    const held = { rule: { ...p.rule, rate: () => 0.1 }, from: 0, to: 3 }
+    const { directions, products, rest } = await quasiNewton(secants, 0.3, held)
+    expect(rest).toBe(0.3)
+    expect(directions.length).toBe(4)
+    const image = async (x: NativeVector) => {
+      const along = await Promise.all(directions.map((q) => q.dot(x)))
+      const out = p.vector()
+      for (const [i, q] of directions.entries()) {
+        await out.axpy(
+          products[i].reduce((sum, t, j) => sum + t * along[j], 0),
+          q,
+        )
+      }
+      return out
+    }
+    const { step, change } = secants[1]
+    expect(await distance(await image(step), change)).toBeLessThan(1e-10)
+    // The older secant no longer holds exactly, but better than by the rest alone.
+    const flat = await vector(steps[0].map((x) => 0.3 * x))
+    const older = await distance(await image(secants[0].step), secants[0].change)
+    expect(older).toBeLessThan(0.7 * (await distance(flat, secants[0].change)))
+    const low = await quasiNewton(secants, 5, { ...held, rule: { ...p.rule, rate: () => 0.5 } })
+    const trace = low.products.reduce((sum, row, i) => sum + row[i], 0)
+    expect(trace).toBeLessThanOrEqual(4 * 2 + 1e-9)
+    expect(low.rest).toBe(2)
   })
 })

@@ -52,10 +52,12 @@ export async function meanGradient(
   ])
 }
 
-/** A curvature H = Q T Q^T: orthonormal vectors q_1 .. q_k, and T [k, k] by rows. */
+/** A curvature H = Q T Q^T + rest (I - Q Q^T): orthonormal vectors q_1 .. q_k, T [k, k] by rows. */
 export interface Subspace {
   directions: readonly NativeVector[]
   products: readonly (readonly number[])[]
+  /** Zero where left out. */
+  rest?: number
 }
 
 /**
@@ -80,52 +82,48 @@ export class Deviation {
     return this.#none
   }
 
-  /** Steps in which no row is left out. */
-  async pass(rule: StepRule, from: number, to: number, subspace?: Subspace): Promise<void> {
-    if (this.#none || from >= to) return
-    const of = transition(rule, from, to)
+  /** Steps whose gradients are others by `change`, the same in each, curvature aside; none: no row is left out of them. */
+  async pass(rule: StepRule, from: number, to: number, subspace?: Subspace, change?: NativeVector): Promise<void> {
+    if ((this.#none && change === undefined) || from >= to) return
+    const weightDecay = rule.weightDecay + (subspace?.rest ?? 0)
+    const of = transition({ ...rule, weightDecay }, from, to)
     const { weights, velocity } = this
-    const bent = subspace && (await this.#bend(rule, from, to, subspace))
+    const bent = subspace && (await this.#bend(rule, from, to, subspace, change))
     await Promise.all([
       this.#kept.copyFrom(weights),
       weights.scale(of.ww),
       weights.axpy(of.wv, velocity),
       velocity.scale(of.vv),
       velocity.axpy(of.vw, this.#kept),
+      ...(change ? [weights.axpy(of.wg, change), velocity.axpy(of.vg, change)] : []),
     ])
+    this.#none = false
     if (!subspace || !bent) return
+    const { a, c, f } = bent
     await Promise.all(
       subspace.directions.flatMap((q, i) => [
-        weights.axpy(bent.weights[i] - of.ww * bent.a[i] - of.wv * bent.c[i], q),
-        velocity.axpy(bent.velocity[i] - of.vw * bent.a[i] - of.vv * bent.c[i], q),
+        weights.axpy(bent.weights[i] - of.ww * a[i] - of.wv * c[i] - of.wg * f[i], q),
+        velocity.axpy(bent.velocity[i] - of.vw * a[i] - of.vv * c[i] - of.vg * f[i], q),
       ]),
     )
   }
 
-  /** A step whose gradient is another by `change`, curvature aside. */
-  async step(rule: StepRule, step: number, change: NativeVector, subspace?: Subspace): Promise<void> {
-    await this.pass(rule, step, step + 1, subspace)
-    const { wg, vg } = transition(rule, step, step + 1)
-    await Promise.all([this.weights.axpy(wg, change), this.velocity.axpy(vg, change)])
-    this.#none = false
-  }
-
-  /** Coordinates of delta and nu in the subspace, before and after the steps. */
-  async #bend(rule: StepRule, from: number, to: number, { directions, products }: Subspace) {
-    const [a, c] = await Promise.all(
-      [this.weights, this.velocity].map((vector) => Promise.all(directions.map((q) => vector.dot(q)))),
-    )
+  /** Coordinates of delta, nu and the change in the subspace, and those of delta and nu after the steps. */
+  async #bend(rule: StepRule, from: number, to: number, { directions, products }: Subspace, change?: NativeVector) {
+    const along = (vector: NativeVector) => Promise.all(directions.map((q) => vector.dot(q)))
+    const nothing = directions.map(() => 0)
+    const [a, c, f] = await Promise.all([along(this.weights), along(this.velocity), change ? along(change) : nothing])
     const [w, v] = [[...a], [...c]]
     const { momentum, nesterov, weightDecay } = rule
     for (let step = from; step < to; step++) {
       const rate = rule.rate(step)
-      const g = products.map((row, i) => row.reduce((sum, t, j) => sum + t * w[j], weightDecay * w[i]))
+      const g = products.map((row, i) => row.reduce((sum, t, j) => sum + t * w[j], weightDecay * w[i] + f[i]))
       g.forEach((each, i) => {
         v[i] = momentum * v[i] + each
         w[i] -= rate * (nesterov ? each + momentum * v[i] : v[i])
       })
     }
-    return { a, c, weights: w, velocity: v }
+    return { a, c, f, weights: w, velocity: v }
   }
 
   dispose(): void {
@@ -172,7 +170,11 @@ export async function krylov(product: Product, starts: readonly NativeVector[], 
 }
 
 /** unit = what x has beyond the directions, of length 1; false where that is nothing but rounding. */
-async function orthonormal(unit: NativeVector, x: NativeVector, directions: readonly NativeVector[]): Promise<boolean> {
+export async function orthonormal(
+  unit: NativeVector,
+  x: NativeVector,
+  directions: readonly NativeVector[],
+): Promise<boolean> {
   const whole = Math.sqrt(await x.dot(x))
   await unit.copyFrom(x)
   for (let round = 0; round < 2; round++) {

@@ -43,16 +43,10 @@ export function sliceRuns(
 export const epochOrder = (run: SliceRun, seed: number, epoch: number): Int32Array =>
   orderOf(run.words, seed, run.epochsBefore + epoch)
 
-/** A step of a run that loses rows, with the epoch it is in. */
-export interface RunLoss extends Loss {
-  /** Of the shard's run, from 0. */
-  epoch: number
-}
-
 /** Steps of a run whose batches lose rows. */
-export function lossesOf(run: SliceRun, { seed, fit }: Manifest, gone: ReadonlySet<PlacedRow>): RunLoss[] {
+export function lossesOf(run: SliceRun, { seed, fit }: Manifest, gone: ReadonlySet<PlacedRow>): Loss[] {
   const batch = fit.batchSize ?? 128
-  const losses: RunLoss[] = []
+  const losses: Loss[] = []
   if (!run.rows.some((row) => gone.has(row))) return losses
   for (let epoch = 0; epoch < run.epochs; epoch++) {
     const order = epochOrder(run, seed, epoch)
@@ -74,7 +68,7 @@ export function statesOf({ checkpoints, logs }: ShardState, run: SliceRun): (Log
 }
 
 /** How a run is cut by its states: the steps of each segment, and the losses in it. */
-export function segmentsOf(states: readonly { step: number }[], run: SliceRun, losses: readonly RunLoss[]) {
+export function segmentsOf(states: readonly { step: number }[], run: SliceRun, losses: readonly Loss[]) {
   let from = run.stepsBefore
   return states.map(({ step: to }) => {
     const segment = { from, to, losses: losses.filter(({ step }) => step >= from && step < to) }

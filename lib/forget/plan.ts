@@ -28,6 +28,11 @@ export interface ArmOptions {
    * settles; so many steps over all rows that stay; or 'none'.
    */
   amend?: 'none' | 'slices' | number
+  /**
+   * The direct update's drift correction: by a quasi-Newton matrix of the log's own steps ('log', default), by Hessian
+   * products at logged states ('products': nearer to retraining for more than twice the time), or 'none'.
+   */
+  drift?: 'log' | 'products' | 'none'
 }
 
 /** What an arm would take. */
@@ -66,6 +71,7 @@ export const armTable = {
     ),
     'slices',
   ),
+  drift: withDefault(oneOf('log', 'products', 'none'), 'log'),
 }
 
 export const requestTable = {
@@ -76,8 +82,13 @@ export const requestTable = {
   rows: optional(check('a Dataset of the rows', (v): v is Dataset => v instanceof Dataset)),
 }
 
-/** Products and rows of the drift correction: tried on small requests (3 % of the rows at most), not tuned. */
-export const directSettings = (amend: DirectSettings['amend']): DirectSettings => ({ amend, products: 8, rows: 128 })
+/** Rows and products of the drift correction, chosen by measurement (docs/results.md). */
+export const directSettings = ({ amend, drift }: Pick<Choice, 'amend' | 'drift'>): DirectSettings => ({
+  amend,
+  drift,
+  rows: 128,
+  products: 8,
+})
 
 /**
  * What a request to a record would cost by retraining and by a direct update, and which of them forget() would take with
@@ -116,7 +127,7 @@ export async function planOf(
     exactness: 'bits',
     storage: rewritten(manifest.states, firsts),
   }
-  const direct = costs.normalized ? null : directPlan(record, manifest, revocation, directSettings(how.amend), costs)
+  const direct = costs.normalized ? null : directPlan(record, manifest, revocation, directSettings(how), costs)
   const whole = { visits: full, seconds: costs.training * full }
   const rows = revocation.revoked.length
   return { verb: 'plan', rows, exact, direct, full: whole, ...choose(how, exact, direct, whole.seconds) }
@@ -220,17 +231,20 @@ function directPlan(
   costs: Costs,
 ): ArmPlan {
   const gone = new Set(revocation.revoked)
-  const total = { lost: 0, calls: 0, drift: 0, amend: 0, states: 0 }
+  const total = { lost: 0, calls: 0, probe: 0, drift: 0, amend: 0 }
   for (const { shard, slice } of revocation.touched) {
     const slices = record.rows[shard]
     let begun = false
     for (const run of sliceRuns(manifest, slices).filter((each) => each.slice >= slice)) {
-      const stay = run.rows.filter((row) => !gone.has(row)).length
+      const probe = Math.min(settings.rows, run.rows.filter((row) => !gone.has(row)).length)
       const losses = lossesOf(run, manifest, gone)
-      for (const segment of segmentsOf(statesOf(manifest.states[shard], run), run, losses)) {
-        if (begun) total.drift += settings.products * Math.min(settings.rows, stay)
+      const segments = segmentsOf(statesOf(manifest.states[shard], run), run, losses)
+      // At each state, and where the deviation stands.
+      if (settings.drift === 'log') total.probe += (1 + segments.length) * probe
+      for (const segment of segments) {
+        if (begun && settings.drift === 'log') total.probe += probe
+        if (begun && settings.drift === 'products') total.drift += settings.products * probe
         begun ||= segment.losses.length > 0
-        total.states++
       }
       for (const { rows, size } of losses) {
         if (rows.length < size) total.lost += rows.length
@@ -250,8 +264,11 @@ function directPlan(
   const storage = rewritten(manifest.states, firsts)
   const { call, gradient, hessian } = costs
   const seconds =
-    total.calls * call + (total.lost + total.amend) * gradient + total.drift * hessian + storage * secondsPerByte
-  return { visits: total.lost + total.drift + total.amend, seconds, exactness: 'none', storage }
+    total.calls * call +
+    (total.lost + total.probe + total.amend) * gradient +
+    total.drift * hessian +
+    storage * secondsPerByte
+  return { visits: total.lost + total.probe + total.drift + total.amend, seconds, exactness: 'none', storage }
 }
 
 /** States are read, carried on and written: about 200 MB/s together. */

@@ -91,10 +91,10 @@ export async function forgetFromRecord(
 
 /** Which arm serves a request: that of the plan, which is not needed where one is asked for. */
 async function armOf(record: TrainingRecord, store: RecordStore, revocation: Revocation, options: Choice) {
-  const { prefer, budget, amend } = options
+  const { prefer, budget, amend, drift } = options
   const told = prefer === 'exact' || prefer === 'direct'
-  const arm = told ? prefer : (await planOf(record, store, revocation, { prefer, budget, amend })).arm
-  return { arm, settings: directSettings(amend) }
+  const arm = told ? prefer : (await planOf(record, store, revocation, { prefer, budget, amend, drift })).arm
+  return { arm, settings: directSettings({ amend, drift }) }
 }
 
 /**

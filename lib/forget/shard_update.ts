@@ -1,5 +1,4 @@
 // The direct update of one shard: its states from the first slice that lost rows on, rewritten as if without them.
-import { batches } from '../data/batches.js'
 import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import { checkpointBytes, networkDigest, readTensors, type FitTensors, type RunIdentity } from '../fit/checkpoint.js'
@@ -8,24 +7,16 @@ import { rateFactors } from '../fit/schedule.js'
 import { normalizationsOf } from '../fit/statistics.js'
 import type { Model } from '../model.js'
 import { checkSignal, type PassOptions } from '../model/passes.js'
-import { targetsOf } from '../model/products.js'
-import { native, type NativeVector, type Quantity } from '../native.js'
+import { native, type NativeVector } from '../native.js'
 import type { CheckpointRef, DirectSettings, LogRef, Manifest, ShardState } from '../record/format.js'
 import type { PlacedRow } from '../record/rows.js'
 import type { RecordStore } from '../record/store.js'
 import { amendOf, type Amended } from './amend.js'
 import { Deviation, type StepRule } from './deviation.js'
-import { crossSegment, type DirectProducts, type Segment } from './direct_update.js'
-import {
-  epochOrder,
-  lossesOf,
-  segmentsOf,
-  sliceRuns,
-  statesOf,
-  stepAfter,
-  type RunLoss,
-  type SliceRun,
-} from './logged_run.js'
+import { crossSegment, together, type DirectProducts, type Segment } from './direct_update.js'
+import { ProductDrift, SecantDrift, type Drift } from './drift.js'
+import { epochOrder, lossesOf, segmentsOf, sliceRuns, statesOf, stepAfter, type SliceRun } from './logged_run.js'
+import { RowSums } from './row_sums.js'
 
 /** What the update of a shard reads. */
 export interface ShardUpdate {
@@ -52,6 +43,9 @@ function checkSupported(options: SgdOptions): void {
   )
 }
 
+/** Losses of an epoch are taken together by so many groups at most. */
+const groupsPerEpoch = 8
+
 /** Updates a shard of a record; its new files are in the folder, the manifest is as it was. */
 export class ShardUpdater {
   readonly #store: RecordStore
@@ -61,7 +55,9 @@ export class ShardUpdater {
   readonly #settings: DirectSettings
   readonly #passes: PassOptions
   readonly #draws: Uint32Array
-  #visits = 0
+  readonly #sums: RowSums
+  readonly #drift: Drift | undefined
+  #amended = 0
 
   constructor(
     store: RecordStore,
@@ -78,6 +74,10 @@ export class ShardUpdater {
     this.#settings = settings
     this.#passes = passes
     this.#draws = new Uint32Array(data.size)
+    this.#sums = new RowSums(model, data, this.#draws)
+    const { drift, products } = settings
+    if (drift === 'log') this.#drift = new SecantDrift(this.#sums)
+    if (drift === 'products') this.#drift = new ProductDrift(this.#sums, products)
   }
 
   get #manifest(): Manifest {
@@ -102,9 +102,10 @@ export class ShardUpdater {
         const after = left.find(({ slice }) => slice === run.slice)
         await this.#cross(run, after, deviation, [start, end], state)
       }
-      return { state, visits: this.#visits }
+      return { state, visits: this.#sums.visits + this.#amended }
     } finally {
       deviation.dispose()
+      this.#drift?.dispose()
       for (const { weights, velocity } of [start, end]) [weights, velocity].forEach((vector) => vector.dispose())
     }
   }
@@ -145,12 +146,17 @@ export class ShardUpdater {
     const states = statesOf(this.#manifest.states[shard], run)
     const losses = lossesOf(run, this.#manifest, this.#update.gone)
     const rule = ruleOf(options, run)
+    const products = this.#products(run, options)
+    this.#drift?.restart()
+    run.rows.forEach(({ position }, i) => (this.#draws[position] = run.words[i][0]))
     for (const [i, part] of segmentsOf(states, run, losses).entries()) {
       checkSignal(this.#passes.signal)
       const [start, end] = ends
       await this.#read(states[i], end, options)
-      const segment: Segment = { ...part, rule, start, end: end.weights }
-      await crossSegment(deviation, segment, this.#products(run, options))
+      const length = Math.max(1, Math.floor(run.stepsPerEpoch / groupsPerEpoch))
+      const grouped = together(part.losses, length)
+      const segment: Segment = { ...part, losses: grouped, rule, start, end: end.weights }
+      await crossSegment(deviation, segment, products)
       await checkSize(deviation, end.weights)
       if (after !== undefined) await this.#keep(states[i], { run, after, options, end, deviation, state })
       ends.reverse()
@@ -170,7 +176,7 @@ export class ShardUpdater {
         moved.velocity.axpy(1, deviation.velocity),
       ])
       const isLast = run.slice === this.#manifest.slices && 'exact' in ref
-      if (isLast) this.#visits += (await this.#amend(after, options, tensors)).visits
+      if (isLast) this.#amended += (await this.#amend(after, options, tensors)).visits
       const identity = this.#identity(options)
       const counters = { step: step - after.stepsBefore, seconds: 0, epochs: [], running: nothing }
       const bytes = await checkpointBytes(this.#model.engine.network, identity, counters, tensors)
@@ -204,59 +210,24 @@ export class ShardUpdater {
   }
 
   #products(run: SliceRun, options: SgdOptions): DirectProducts {
-    const { products, rows } = this.#settings
-    const { seed } = this.#manifest
-    run.rows.forEach(({ position }, i) => (this.#draws[position] = run.words[i][0]))
+    const drift = this.#drift
     return {
-      mostProducts: products,
-      gradient: (loss, weights, out) =>
-        this.#sum('gradient', loss.rows, options, weights, out, (loss as RunLoss).epoch),
+      gradient: ({ rows, weights: shares, epoch }, weights, out) =>
+        this.#sums.sum('gradient', rows, options, { weights, out, shares, epoch }),
       ...(options.parameters && { mask: (vector) => zeroOthers(vector, options.parameters as string[]) }),
-      ...(products > 0 && {
-        hessian: ({ from, start }) => {
-          const epoch = Math.floor((from - run.stepsBefore) / run.stepsPerEpoch)
-          const stay = epochOrder(run, seed, epoch).filter((i) => !this.#update.gone.has(run.rows[i]))
-          const probe = stay.subarray(0, rows).map((i) => run.rows[i].position)
-          return (x, out) => this.#sum('hessianProduct', probe, options, start.weights, out, undefined, x)
+      ...(drift && {
+        curvature: (segment, deviation) => {
+          const epoch = Math.floor((segment.from - run.stepsBefore) / run.stepsPerEpoch)
+          return drift.curvature(segment, deviation, this.#probe(run, epoch), options)
         },
       }),
     }
   }
 
-  /** out = a quantity of the mean loss over rows; rows are changed as in an epoch where one is given. */
-  async #sum(
-    quantity: Extract<Quantity, 'gradient' | 'hessianProduct'>,
-    positions: Int32Array,
-    options: SgdOptions,
-    weights: NativeVector,
-    out: NativeVector,
-    epoch?: number,
-    tangents?: NativeVector,
-  ): Promise<void> {
-    const { loss, parameters, augment, seed } = options
-    const wanted = { quantity, loss, ...(parameters && { parameters }) }
-    const { programs } = this.#model.engine
-    const size = await programs.batchSize(wanted, positions.length)
-    const program = await programs.get({ ...wanted, batch: size })
-    const changed = epoch !== undefined && (augment.pad > 0 || augment.flip)
-    const how = changed && { augment: { ...augment, seed, epoch, draws: this.#draws } }
-    const queued: Promise<unknown>[] = []
-    let start = 0
-    for (const batch of batches(this.#data, { size, order: positions, ...how })) {
-      const targets = targetsOf(this.#model.engine, options, { ...batch, start })
-      const call = {
-        rows: batch.rows,
-        inputs: batch.inputs,
-        targets,
-        parameters: weights,
-        weights: 1 / positions.length,
-      }
-      const sums = { sums: out, accumulate: start > 0, outputs: false, ...(tangents && { tangents }) }
-      queued.push(program.run({ ...call, ...sums }))
-      start += batch.rows
-    }
-    await Promise.all(queued)
-    this.#visits += positions.length
+  /** Rows that stay, the first of an epoch. */
+  #probe(run: SliceRun, epoch: number): Int32Array {
+    const stay = epochOrder(run, this.#manifest.seed, epoch).filter((i) => !this.#update.gone.has(run.rows[i]))
+    return stay.subarray(0, this.#settings.rows).map((i) => run.rows[i].position)
   }
 }
 

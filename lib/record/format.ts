@@ -111,9 +111,11 @@ export interface RecordIndex {
 export interface DirectSettings {
   /** 'none'; 'slices': passes over part of the rows until the loss settles; or so many steps over all that stay. */
   amend: 'none' | 'slices' | number
-  /** Hessian products between two logged states (0: no drift correction), each over so many rows. */
-  products: number
+  /** Where curvature comes from: the log's own steps, Hessian products, or nowhere. */
+  drift: 'log' | 'products' | 'none'
+  /** Rows that curvature is measured on, and most products between two logged states. */
   rows: number
+  products: number
 }
 
 /** A request that was begun: what a crash leaves is finished from it. Removed with the last trace of its rows. */
