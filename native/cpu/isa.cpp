@@ -6,10 +6,23 @@
 
 #include "core/error.h"
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#endif
+
 namespace palimpsest::cpu {
 namespace {
 
-constexpr const char* isa_names[] = {"baseline", "avx2", "avx512"};
+constexpr const char* isa_names[] = {"baseline", "avx2", "avx512", "amx"};
+
+#if defined(__x86_64__) && defined(__GNUC__)
+// Intel's manual, CPUID leaf 7: AMX-BF16 and AMX-TILE in EDX, AVX512-BF16 in EAX of subleaf 1.
+bool processor_has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 22 & 1) == 0 || (d >> 24 & 1) == 0) return false;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1) != 0;
+}
+#endif
 
 bool machine_has(Isa isa) {
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -18,6 +31,10 @@ bool machine_has(Isa isa) {
   if (isa == Isa::avx512) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  }
+  if (isa == Isa::amx) {
+    static const bool has = machine_has(Isa::avx512) && processor_has_amx() && amx_granted();
+    return has && amx_kernels_of_build() != nullptr;
   }
 #endif
   return isa == Isa::baseline;
@@ -31,11 +48,11 @@ const IsaKernels* kernels_of(Isa isa) {
 Isa isa_of_environment() {
   const char* text = std::getenv("PALIMPSEST_ISA");
   if (text == nullptr || *text == 0) return best_isa();
-  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : all_isas) {
     if (std::string(text) == isa_name(isa)) return isa < best_isa() ? isa : best_isa();
   }
   throw Error(ErrorCode::invalid_argument,
-              "expected baseline, avx2 or avx512 in the environment variable PALIMPSEST_ISA, got " + std::string(text));
+              "expected baseline, avx2, avx512 or amx in the environment variable PALIMPSEST_ISA, got " + std::string(text));
 }
 
 std::atomic<Isa>& isa_in_use() {
@@ -48,7 +65,13 @@ std::atomic<Isa>& isa_in_use() {
 const char* isa_name(Isa isa) { return isa_names[static_cast<int>(isa)]; }
 
 Isa best_isa() {
-  static const Isa best = kernels_of(Isa::avx512) ? Isa::avx512 : kernels_of(Isa::avx2) ? Isa::avx2 : Isa::baseline;
+  static const Isa best = [] {
+    Isa isa = Isa::baseline;
+    for (const Isa better : all_isas) {
+      if (kernels_of(better)) isa = better;
+    }
+    return isa;
+  }();
   return best;
 }
 
@@ -61,6 +84,8 @@ void set_isa(Isa isa) {
   }
   isa_in_use().store(isa, std::memory_order_relaxed);
 }
+
+const AmxKernels* amx_kernels() { return current_isa() == Isa::amx ? amx_kernels_of_build() : nullptr; }
 
 const IsaKernels& kernels() { return *kernels_of(current_isa()); }
 

@@ -250,7 +250,7 @@ void set_onednn_enabled(bool on) { enabled.store(on, std::memory_order_relaxed);
 // oneDNN takes its set once, before it looks at it for the first time.
 bool onednn_follow(Isa isa) {
   static Isa followed = best_isa();
-  if (isa == followed) return true;
+  if (isa == followed || (isa >= Isa::avx512 && followed >= Isa::avx512)) return followed = isa, true;
   constexpr auto all = static_cast<dnnl_cpu_isa_t>(0);  // its name changed from 2.x to 3.x
   const auto wanted = isa == Isa::baseline ? dnnl_cpu_isa_sse41 : isa == Isa::avx2 ? dnnl_cpu_isa_avx2 : all;
   if (dnnl_set_max_cpu_isa(wanted) != dnnl_success) return false;

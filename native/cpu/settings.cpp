@@ -13,7 +13,7 @@ constexpr int most_threads = 1024;
 
 Isa isa_named(const std::string& wanted) {
   std::string known;
-  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : all_isas) {
     if (isa > best_isa()) break;
     if (wanted == isa_name(isa)) return isa;
     known += (known.empty() ? "" : ", ") + std::string(isa_name(isa));
@@ -28,7 +28,7 @@ DeviceSettings settings() { return {thread_count(), isa_name(current_isa())}; }
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
-  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : all_isas) {
     if (isa <= best_isa()) names.push_back(isa_name(isa));
   }
   return names;

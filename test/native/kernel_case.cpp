@@ -89,7 +89,7 @@ class InWay {
 std::vector<Way> ways(bool libraries) {
   std::vector<Way> all;
   for (const DType dtype : {DType::f32, DType::f64}) {
-    for (const cpu::Isa isa : {cpu::Isa::baseline, cpu::Isa::avx2, cpu::Isa::avx512}) {
+    for (const cpu::Isa isa : cpu::all_isas) {
       if (isa <= cpu::best_isa()) all.push_back({dtype, isa, false, 3});
     }
   }

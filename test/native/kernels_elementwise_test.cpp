@@ -92,7 +92,7 @@ template <class Body>
 void on_each_isa(Body body) {
   if (tested_device() != "cpu") return body();
   const cpu::Isa before = cpu::current_isa();
-  for (const cpu::Isa isa : {cpu::Isa::baseline, cpu::Isa::avx2, cpu::Isa::avx512}) {
+  for (const cpu::Isa isa : cpu::all_isas) {
     if (isa > cpu::best_isa()) continue;
     cpu::set_isa(isa);
     body();

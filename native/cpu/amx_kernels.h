@@ -1,0 +1,54 @@
+// Products of float32 matrices on AMX tiles, compiled apart and chosen at run time. Each float32 is split into three
+// bfloat16 that together hold its 24 bits (Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 artificial
+// intelligence datatype for higher-precision computations"), and of the nine products of parts the six that reach
+// float32's precision are summed in float32: x y = x1 y1 + x1 y2 + x2 y1 + x1 y3 + x2 y2 + x3 y1 + O(2^-26 |x y|).
+// Parts below 2^-126 count as zero. An infinity among the factors becomes NaN.
+#pragma once
+
+#include <cstdint>
+
+namespace palimpsest::cpu {
+
+constexpr int64_t amx_rows = 16;   // of a tile: rows of the left factor, columns of the right one
+constexpr int64_t amx_depth = 32;  // steps of k of a tile
+constexpr int64_t amx_part = amx_rows * amx_depth;
+constexpr int64_t amx_tile = 3 * amx_part;  // bfloat16 of a packed tile, 3 KiB
+
+// c (+)= a b for `row_tiles` x `column_tiles` tiles of c, both 1 or 2, over `steps` tiles of k. Tile offsets are in
+// packed tiles: step i reads a + a_at[i] and b + b_at[i]; the second row or column of tiles lies a_second, b_second on.
+struct AmxProduct {
+  int64_t steps;
+  const uint16_t* a;
+  const int32_t* a_at;
+  int64_t a_second;
+  const uint16_t* b;
+  const int32_t* b_at;
+  int64_t b_second;
+  int64_t row_tiles, column_tiles;
+  float* c;            // the first element; columns lie side by side
+  int64_t c_distance;  // between rows
+  int64_t c_second;    // from the first tile's first row to the second tile's
+  bool add;            // to what c holds
+};
+
+struct AmxKernels {
+  // The tile registers of the calling thread: taken before `multiply`, given back after.
+  void (*begin)();
+  void (*end)();
+  void (*multiply)(const AmxProduct& product);
+
+  // One tile, zeros beyond what is there (at most amx_rows by amx_depth). Left factor: [part][row][k].
+  void (*pack_left)(int64_t rows, int64_t depth, const float* from, int64_t row_distance, uint16_t* tile);
+  void (*pack_left_by_columns)(int64_t rows, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile);
+  // Right factor: [part][k / 2][column][k % 2].
+  void (*pack_right)(int64_t columns, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile);
+  void (*pack_right_by_columns)(int64_t columns, int64_t depth, const float* from, int64_t column_distance,
+                                uint16_t* tile);
+};
+
+// Null where this build does not contain them.
+const AmxKernels* amx_kernels_of_build();
+// Asks the system for the tile registers, once a process; false where it does not grant them or has none.
+bool amx_granted();
+
+}  // namespace palimpsest::cpu

@@ -1,0 +1,200 @@
+// AMX: float32 products from three-part bfloat16 tiles (AVX-512 F, BW, VL, BF16; AMX-TILE, AMX-BF16; Linux).
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cpu/amx_kernels.h"
+
+namespace palimpsest::cpu {
+namespace {
+
+struct alignas(64) TileConfiguration {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+
+void begin() {
+  TileConfiguration configuration;
+  for (int tile = 0; tile < 8; ++tile) configuration.row_bytes[tile] = 64, configuration.rows[tile] = 16;
+  // The intrinsic does not say that it reads all of it.
+  asm volatile("" : : "r"(&configuration) : "memory");
+  _tile_loadconfig(&configuration);
+}
+
+void end() { _tile_release(); }
+
+// The parts of 32 floats, low ones first. The largest floats would round to an infinity.
+inline void split(__m512 low, __m512 high, __m512i (&parts)[3]) {
+  const __m512 most = _mm512_castsi512_ps(_mm512_set1_epi32(0x7f7f0000));
+  const __m512 least = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(0xff7f0000)));
+  // The second operand is what they return for NaN.
+  parts[0] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_min_ps(most, _mm512_max_ps(least, high)),
+                                                           _mm512_min_ps(most, _mm512_max_ps(least, low))));
+  for (int part = 1; part < 3; ++part) {
+    const __m512i taken = parts[part - 1];
+    const __m512i taken_low = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(taken)), 16);
+    const __m512i taken_high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(taken, 1)), 16);
+    low = _mm512_sub_ps(low, _mm512_castsi512_ps(taken_low));
+    high = _mm512_sub_ps(high, _mm512_castsi512_ps(taken_high));
+    parts[part] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
+inline __mmask16 first_lanes(int64_t count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1u << count) - 1);
+}
+
+inline void store_parts(const __m512i (&parts)[3], int64_t row, uint16_t* tile) {
+  for (int part = 0; part < 3; ++part) _mm512_store_si512(tile + part * amx_part + row * amx_depth, parts[part]);
+}
+
+void pack_left(int64_t rows, int64_t depth, const float* from, int64_t row_distance, uint16_t* tile) {
+  const __mmask16 low = first_lanes(depth), high = first_lanes(depth - 16);
+  for (int64_t row = 0; row < amx_rows; ++row, from += row_distance) {
+    __m512i parts[3] = {};
+    if (row < rows) split(_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from + 16), parts);
+    store_parts(parts, row, tile);
+  }
+}
+
+void pack_right(int64_t columns, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile) {
+  alignas(64) static constexpr uint16_t interleaved[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i order = _mm512_load_si512(interleaved);
+  const __mmask16 mask = first_lanes(columns);
+  for (int64_t row = 0; row < amx_depth / 2; ++row, from += 2 * depth_distance) {
+    __m512i parts[3] = {};
+    if (2 * row < depth) {
+      const __mmask16 second = 2 * row + 1 < depth ? mask : 0;
+      split(_mm512_maskz_loadu_ps(mask, from), _mm512_maskz_loadu_ps(second, second ? from + depth_distance : from),
+            parts);
+      for (__m512i& part : parts) part = _mm512_permutexvar_epi16(order, part);
+    }
+    store_parts(parts, row, tile);
+  }
+}
+
+// Transposes the 16 x 16 pairs of one part: left and right layout of the same numbers.
+inline void transpose_pairs(uint16_t* part) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 16; ++i) a[i] = _mm512_load_si512(part + i * amx_depth);
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+    a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+    a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+    a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    b[i] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88);
+    b[i + 4] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
+    b[i + 8] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88);
+    b[i + 12] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; ++i) {
+    a[i] = _mm512_shuffle_i32x4(b[i], b[i + 8], 0x88);
+    a[i + 8] = _mm512_shuffle_i32x4(b[i], b[i + 8], 0xdd);
+    a[i + 4] = _mm512_shuffle_i32x4(b[i + 4], b[i + 12], 0x88);
+    a[i + 12] = _mm512_shuffle_i32x4(b[i + 4], b[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 16; ++i) _mm512_store_si512(part + i * amx_depth, a[i]);
+}
+
+void transpose_tile(uint16_t* tile) {
+  for (int part = 0; part < 3; ++part) transpose_pairs(tile + part * amx_part);
+}
+
+void pack_left_by_columns(int64_t rows, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile) {
+  pack_right(rows, depth, from, depth_distance, tile);
+  transpose_tile(tile);
+}
+
+void pack_right_by_columns(int64_t columns, int64_t depth, const float* from, int64_t column_distance,
+                           uint16_t* tile) {
+  pack_left(columns, depth, from, column_distance, tile);
+  transpose_tile(tile);
+}
+
+// Tiles 0 to 3 are c's, 4 and 5 the left factor's part of both rows, 6 and 7 the right one's of both columns.
+template <int row_tiles, int column_tiles>
+void load_c(const AmxProduct& p) {
+  const int64_t distance = p.c_distance * 4;
+  _tile_loadd(0, p.c, distance);
+  if constexpr (column_tiles == 2) _tile_loadd(1, p.c + 16, distance);
+  if constexpr (row_tiles == 2) _tile_loadd(2, p.c + p.c_second, distance);
+  if constexpr (row_tiles == 2 && column_tiles == 2) _tile_loadd(3, p.c + p.c_second + 16, distance);
+}
+
+template <int row_tiles, int column_tiles>
+void store_c(const AmxProduct& p) {
+  const int64_t distance = p.c_distance * 4;
+  _tile_stored(0, p.c, distance);
+  if constexpr (column_tiles == 2) _tile_stored(1, p.c + 16, distance);
+  if constexpr (row_tiles == 2) _tile_stored(2, p.c + p.c_second, distance);
+  if constexpr (row_tiles == 2 && column_tiles == 2) _tile_stored(3, p.c + p.c_second + 16, distance);
+}
+
+template <int row_tiles, int column_tiles>
+inline __attribute__((always_inline)) void add_products() {
+  _tile_dpbf16ps(0, 4, 6);
+  if constexpr (column_tiles == 2) _tile_dpbf16ps(1, 4, 7);
+  if constexpr (row_tiles == 2) _tile_dpbf16ps(2, 5, 6);
+  if constexpr (row_tiles == 2 && column_tiles == 2) _tile_dpbf16ps(3, 5, 7);
+}
+
+template <int row_tiles, int column_tiles>
+void multiply_tiles(const AmxProduct& p) {
+  if (p.add) {
+    load_c<row_tiles, column_tiles>(p);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const int64_t a_second = p.a_second * amx_tile, b_second = p.b_second * amx_tile;
+  for (int64_t step = 0; step < p.steps; ++step) {
+    const uint16_t* a = p.a + p.a_at[step] * amx_tile;
+    const uint16_t* b = p.b + p.b_at[step] * amx_tile;
+    const auto left = [&](int part) __attribute__((always_inline)) {
+      _tile_loadd(4, a + part * amx_part, 64);
+      if constexpr (row_tiles == 2) _tile_loadd(5, a + a_second + part * amx_part, 64);
+    };
+    const auto right = [&](int part) __attribute__((always_inline)) {
+      _tile_loadd(6, b + part * amx_part, 64);
+      if constexpr (column_tiles == 2) _tile_loadd(7, b + b_second + part * amx_part, 64);
+    };
+    // In an order in which each part is loaded seldom: 14 loads for 24 products of tiles.
+    left(0), right(2), add_products<row_tiles, column_tiles>();
+    right(1), add_products<row_tiles, column_tiles>();
+    left(1), add_products<row_tiles, column_tiles>();
+    right(0), add_products<row_tiles, column_tiles>();
+    left(2), add_products<row_tiles, column_tiles>();
+    left(0), add_products<row_tiles, column_tiles>();
+  }
+  store_c<row_tiles, column_tiles>(p);
+}
+
+void multiply(const AmxProduct& p) {
+  if (p.row_tiles == 2) return p.column_tiles == 2 ? multiply_tiles<2, 2>(p) : multiply_tiles<2, 1>(p);
+  return p.column_tiles == 2 ? multiply_tiles<1, 2>(p) : multiply_tiles<1, 1>(p);
+}
+
+constexpr AmxKernels table{begin,     end,        multiply,
+                           pack_left, pack_left_by_columns, pack_right, pack_right_by_columns};
+
+}  // namespace
+
+const AmxKernels* amx_kernels_of_build() { return &table; }
+
+bool amx_granted() {
+  constexpr int request_permission = 0x1023, tile_data = 18;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+  static const bool granted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return granted;
+}
+
+}  // namespace palimpsest::cpu
