@@ -2,7 +2,7 @@
 // bfloat16 that together hold its 24 bits (Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 artificial
 // intelligence datatype for higher-precision computations"), and of the nine products of parts the six that reach
 // float32's precision are summed in float32: x y = x1 y1 + x1 y2 + x2 y1 + x1 y3 + x2 y2 + x3 y1 + O(2^-26 |x y|).
-// Parts below 2^-126 count as zero. An infinity among the factors becomes NaN.
+// Parts below 2^-126 count as zero. Infinities and factors above 3.39e38 become NaN.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +25,10 @@ struct AmxProduct {
   const int32_t* b_at;
   int64_t b_second;
   int64_t row_tiles, column_tiles;
-  float* c;            // the first element; columns lie side by side
-  int64_t c_distance;  // between rows
-  int64_t c_second;    // from the first tile's first row to the second tile's
-  bool add;            // to what c holds
+  float* c = nullptr;      // the first element; columns lie side by side
+  int64_t c_distance = 0;  // between rows
+  int64_t c_second = 0;    // from the first tile's first row to the second tile's
+  bool add = false;        // to what c holds
 };
 
 struct AmxKernels {
@@ -37,10 +37,10 @@ struct AmxKernels {
   void (*end)();
   void (*multiply)(const AmxProduct& product);
 
-  // One tile, zeros beyond what is there (at most amx_rows by amx_depth). Left factor: [part][row][k].
+  // One tile, zeros beyond what is there (at most amx_rows by amx_depth). Left factor: [part][row][k % 16][k / 16].
   void (*pack_left)(int64_t rows, int64_t depth, const float* from, int64_t row_distance, uint16_t* tile);
   void (*pack_left_by_columns)(int64_t rows, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile);
-  // Right factor: [part][k / 2][column][k % 2].
+  // Right factor: [part][k % 16][column][k / 16].
   void (*pack_right)(int64_t columns, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile);
   void (*pack_right_by_columns)(int64_t columns, int64_t depth, const float* from, int64_t column_distance,
                                 uint16_t* tile);

@@ -1,4 +1,5 @@
 // Portable weight gradient and per-example squares: products of patches(x) and y_bar over positions.
+#include "cpu/amx.h"
 #include "cpu/conv.h"
 #include "cpu/gemm.h"
 #include "cpu/isa.h"
@@ -285,7 +286,7 @@ void linear_grad_squares(int64_t n, int64_t t, int64_t i, int64_t o, const T* x,
   shape.trans_a = true;
   shape.lda = i, shape.ldb = o, shape.ldc = o;
   if constexpr (std::is_same_v<T, float>) {
-    if (onednn_gemm(shape, x_squared, y_squared, s)) return;
+    if (amx_gemm(shape, x_squared, y_squared, s) || onednn_gemm(shape, x_squared, y_squared, s)) return;
   }
   gemm(shape, x_squared, y_squared, s);
 }

@@ -5,6 +5,7 @@
 
 #include "backend/checks.h"
 #include "cpu/along_axis.h"
+#include "cpu/amx.h"
 #include "cpu/channel_statistics.h"
 #include "cpu/conv.h"
 #include "cpu/elementwise.h"
@@ -141,6 +142,7 @@ void CpuBackend::gemm(const GemmShape& s, const Tensor& a, const Tensor& b, cons
   with_float("a matrix product", a.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (std::is_same_v<T, float>) {
+      if (amx_gemm(s, a.as<const T>(), b.as<const T>(), c.as<T>())) return;
       if (onednn_gemm(s, a.as<const T>(), b.as<const T>(), c.as<T>())) return;
     }
     cpu::gemm<T>(s, a.as<const T>(), b.as<const T>(), c.as<T>());

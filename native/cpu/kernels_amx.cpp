@@ -24,20 +24,31 @@ void begin() {
 
 void end() { _tile_release(); }
 
-// The parts of 32 floats, low ones first. The largest floats would round to an infinity.
-inline void split(__m512 low, __m512 high, __m512i (&parts)[3]) {
-  const __m512 most = _mm512_castsi512_ps(_mm512_set1_epi32(0x7f7f0000));
-  const __m512 least = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(0xff7f0000)));
-  // The second operand is what they return for NaN.
-  parts[0] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_min_ps(most, _mm512_max_ps(least, high)),
-                                                           _mm512_min_ps(most, _mm512_max_ps(least, low))));
-  for (int part = 1; part < 3; ++part) {
-    const __m512i taken = parts[part - 1];
-    const __m512i taken_low = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(taken)), 16);
-    const __m512i taken_high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(taken, 1)), 16);
-    low = _mm512_sub_ps(low, _mm512_castsi512_ps(taken_low));
-    high = _mm512_sub_ps(high, _mm512_castsi512_ps(taken_high));
-    parts[part] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+// Takes the nearest bfloat16 of both vectors away, and returns it: pairs (low lane, high lane) of 16 bits.
+inline __m512i take_part(__m512& low, __m512& high) {
+  const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  const __m512i l = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(low), half), upper);
+  const __m512i h = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(high), half), upper);
+  low = _mm512_sub_ps(low, _mm512_castsi512_ps(l));
+  high = _mm512_sub_ps(high, _mm512_castsi512_ps(h));
+  return _mm512_or_si512(_mm512_srli_epi32(l, 16), h);
+}
+
+// One row of a tile's three parts; the third holds what is left, whose lower 16 bits are zero unless it underflows.
+inline void store_row(__m512 low, __m512 high, int64_t row, uint16_t* tile) {
+  uint16_t* to = tile + row * amx_depth;
+  _mm512_store_si512(to, take_part(low, high));
+  _mm512_store_si512(to + amx_part, take_part(low, high));
+  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  const __m512i last = _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(low), 16),
+                                       _mm512_and_si512(_mm512_castps_si512(high), upper));
+  _mm512_store_si512(to + 2 * amx_part, last);
+}
+
+inline void clear_rows(int64_t row, uint16_t* tile) {
+  const __m512i zero = _mm512_setzero_si512();
+  for (; row < amx_rows; ++row) {
+    for (int part = 0; part < 3; ++part) _mm512_store_si512(tile + part * amx_part + row * amx_depth, zero);
   }
 }
 
@@ -45,34 +56,23 @@ inline __mmask16 first_lanes(int64_t count) {
   return static_cast<__mmask16>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1u << count) - 1);
 }
 
-inline void store_parts(const __m512i (&parts)[3], int64_t row, uint16_t* tile) {
-  for (int part = 0; part < 3; ++part) _mm512_store_si512(tile + part * amx_part + row * amx_depth, parts[part]);
-}
-
 void pack_left(int64_t rows, int64_t depth, const float* from, int64_t row_distance, uint16_t* tile) {
   const __mmask16 low = first_lanes(depth), high = first_lanes(depth - 16);
-  for (int64_t row = 0; row < amx_rows; ++row, from += row_distance) {
-    __m512i parts[3] = {};
-    if (row < rows) split(_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from + 16), parts);
-    store_parts(parts, row, tile);
+  for (int64_t row = 0; row < rows; ++row, from += row_distance) {
+    store_row(_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from + 16), row, tile);
   }
+  clear_rows(rows, tile);
 }
 
 void pack_right(int64_t columns, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile) {
-  alignas(64) static constexpr uint16_t interleaved[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i order = _mm512_load_si512(interleaved);
   const __mmask16 mask = first_lanes(columns);
-  for (int64_t row = 0; row < amx_depth / 2; ++row, from += 2 * depth_distance) {
-    __m512i parts[3] = {};
-    if (2 * row < depth) {
-      const __mmask16 second = 2 * row + 1 < depth ? mask : 0;
-      split(_mm512_maskz_loadu_ps(mask, from), _mm512_maskz_loadu_ps(second, second ? from + depth_distance : from),
-            parts);
-      for (__m512i& part : parts) part = _mm512_permutexvar_epi16(order, part);
-    }
-    store_parts(parts, row, tile);
+  const int64_t rows = depth < 16 ? depth : 16;
+  for (int64_t row = 0; row < rows; ++row, from += depth_distance) {
+    const __mmask16 second = row + 16 < depth ? mask : 0;
+    store_row(_mm512_maskz_loadu_ps(mask, from), _mm512_maskz_loadu_ps(second, from + (second ? 16 * depth_distance : 0)),
+              row, tile);
   }
+  clear_rows(rows, tile);
 }
 
 // Transposes the 16 x 16 pairs of one part: left and right layout of the same numbers.

@@ -39,6 +39,9 @@ enum class Slot {
   pool_places,
   onednn_scratchpad,
   onednn_weights,
+  amx_left,
+  amx_right,
+  amx_sums,
   count_,
 };
 
