@@ -154,6 +154,7 @@ void CpuBackend::conv(const ConvShape& s, const Tensor& x, const Tensor& w, cons
   with_float("conv", x.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (std::is_same_v<T, float>) {
+      if (amx_conv(s, x.as<const T>(), w.as<const T>(), y.as<T>())) return;
       if (onednn_conv(s, x.as<const T>(), w.as<const T>(), y.as<T>())) return;
     }
     cpu::conv<T>(s, x.as<const T>(), w.as<const T>(), y.as<T>());
@@ -165,6 +166,7 @@ void CpuBackend::conv_input_gradient(const ConvShape& s, const Tensor& w, const 
   with_float("conv_input_gradient", w.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (std::is_same_v<T, float>) {
+      if (amx_conv_input_gradient(s, w.as<const T>(), y_bar.as<const T>(), x_bar.as<T>())) return;
       if (onednn_conv_input_gradient(s, w.as<const T>(), y_bar.as<const T>(), x_bar.as<T>())) return;
     }
     cpu::conv_input_gradient<T>(s, w.as<const T>(), y_bar.as<const T>(), x_bar.as<T>());
