@@ -1,5 +1,5 @@
-// Convolution and input gradient on AMX tiles: sums over taps without patches. A left tile is one position of 16 images,
-// so that a tap is another tile and never a copy, and taps outside of the image cost nothing.
+// Convolution and input gradient on AMX tiles: sums over taps without patches. A left tile is one position of 16
+// images, so that a tap is another tile and never a copy, and taps outside of the image cost nothing.
 #include <algorithm>
 
 #include "cpu/amx.h"
@@ -14,6 +14,9 @@ namespace {
 
 constexpr int64_t images_a_block = 2 * amx_rows;
 constexpr int64_t position_tile = 2 * amx_tile;  // 32 channels of one position of a block of images
+
+// Windows of one position that skip others move more than they multiply.
+bool skips_positions(const ConvShape& s) { return s.kh * s.kw == 1; }
 
 bool worth(const TapConv& conv) {
   constexpr double most_waste = 1.6, least_work = 1e6;
@@ -116,8 +119,8 @@ void pack_weights(const AmxKernels& tiles, const TapConv& conv, const Weights& w
 // A thread's work on one block of images, one band of columns and one chunk of channels.
 class Band {
  public:
-  Band(const AmxKernels& kernels, const TapConv& conv, const Cut& cut, const float* x, const uint16_t* weights, float* y,
-       uint16_t* ring, int32_t* at)
+  Band(const AmxKernels& kernels, const TapConv& conv, const Cut& cut, const float* x, const uint16_t* weights,
+       float* y, uint16_t* ring, int32_t* at)
       : kernels_(kernels), conv_(conv), cut_(cut), x_(x), weights_(weights), y_(y), ring_(ring), at_(at) {}
 
   // Grid rows [begin, end) of the groups, for output channels [out, out_end).
@@ -254,7 +257,7 @@ bool amx_conv(const ConvShape& s, const float* x, const float* w, float* y) {
     return amx_gemm(product, x, w, y);
   }
   const TapConv taps = forward_taps(s);
-  if (!worth(taps)) return false;
+  if (skips_positions(s) || !worth(taps)) return false;
   const int64_t kernel = s.kh * s.kw;
   run_tap_conv(*kernels, taps, {w, kernel, taps.in * kernel, kernel}, x, y);
   return true;
@@ -267,7 +270,7 @@ bool amx_conv_input_gradient(const ConvShape& s, const float* w, const float* y_
     const GemmShape product{.m = s.n * s.h * s.w, .n = s.c, .k = s.o, .lda = s.o, .ldb = s.c, .ldc = s.c};
     return amx_gemm(product, y_bar, w, x_bar);
   }
-  if (!worth(forward_taps(s))) return false;
+  if (skips_positions(s) || !worth(forward_taps(s))) return false;
   const int64_t kernel = s.kh * s.kw;
   for (const Phase& phase : input_gradient_phases(s)) {
     run_tap_conv(*kernels, phase.conv, {w, s.c * kernel, kernel, kernel}, y_bar, x_bar + phase.y_offset);

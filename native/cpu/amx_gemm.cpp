@@ -13,9 +13,9 @@
 namespace palimpsest::cpu {
 namespace {
 
-constexpr int64_t pair = 2 * amx_rows;    // rows and columns of one call of the kernel
-constexpr int64_t depth_block = 8;        // tiles of k that are packed at a time
-constexpr int64_t column_block = 512;     // columns, likewise: 768 KiB of tiles
+constexpr int64_t pair = 2 * amx_rows;  // rows and columns of one call of the kernel
+constexpr int64_t depth_block = 8;      // tiles of k that are packed at a time
+constexpr int64_t column_block = 512;   // columns, likewise: 768 KiB of tiles
 
 bool worth(const GemmShape& s) {
   constexpr double least_work = 64.0 * 64 * 64, most_waste = 1.6;
@@ -65,8 +65,7 @@ void pack_a(const AmxKernels& kernels, const GemmShape& s, const float* a, int64
   }
 }
 
-void multiply(const AmxKernels& kernels, const GemmShape& s, const Rectangle& r, uint16_t* a_tiles,
-              uint16_t* b_tiles) {
+void multiply(const AmxKernels& kernels, const GemmShape& s, const Rectangle& r, uint16_t* a_tiles, uint16_t* b_tiles) {
   int32_t steps[depth_block];
   std::iota(steps, steps + depth_block, 0);
   for (int64_t column = r.column_begin; column < r.column_end; column += column_block) {
@@ -123,7 +122,8 @@ bool amx_gemm(const GemmShape& s, const float* a, const float* b, float* c) {
   if (kernels == nullptr || s.batch == 0 || s.m == 0 || s.n == 0 || s.k == 0 || !worth(s)) return false;
   const int64_t row_units = ceil_div(s.m, pair), column_units = ceil_div(s.n, pair), threads = thread_count();
   // Each share packs what it reads: cut the side that leaves the smaller largest share, then the one that packs less.
-  const int64_t by_rows = ceil_div(s.batch * row_units, threads), by_columns = ceil_div(s.batch * column_units, threads);
+  const int64_t by_rows = ceil_div(s.batch * row_units, threads),
+                by_columns = ceil_div(s.batch * column_units, threads);
   const int64_t largest_by_rows = by_rows * column_units, largest_by_columns = by_columns * row_units;
   const bool cut_rows = largest_by_rows < largest_by_columns || (largest_by_rows == largest_by_columns && s.m >= s.n);
   const int64_t units = cut_rows ? row_units : column_units, extent = cut_rows ? s.m : s.n;

@@ -51,8 +51,9 @@ Isa isa_of_environment() {
   for (const Isa isa : all_isas) {
     if (std::string(text) == isa_name(isa)) return isa < best_isa() ? isa : best_isa();
   }
-  throw Error(ErrorCode::invalid_argument,
-              "expected baseline, avx2, avx512 or amx in the environment variable PALIMPSEST_ISA, got " + std::string(text));
+  throw Error(
+      ErrorCode::invalid_argument,
+      "expected baseline, avx2, avx512 or amx in the environment variable PALIMPSEST_ISA, got " + std::string(text));
 }
 
 std::atomic<Isa>& isa_in_use() {

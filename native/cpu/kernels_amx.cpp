@@ -69,8 +69,8 @@ void pack_right(int64_t columns, int64_t depth, const float* from, int64_t depth
   const int64_t rows = depth < 16 ? depth : 16;
   for (int64_t row = 0; row < rows; ++row, from += depth_distance) {
     const __mmask16 second = row + 16 < depth ? mask : 0;
-    store_row(_mm512_maskz_loadu_ps(mask, from), _mm512_maskz_loadu_ps(second, from + (second ? 16 * depth_distance : 0)),
-              row, tile);
+    store_row(_mm512_maskz_loadu_ps(mask, from),
+              _mm512_maskz_loadu_ps(second, from + (second ? 16 * depth_distance : 0)), row, tile);
   }
   clear_rows(rows, tile);
 }
@@ -113,8 +113,7 @@ void pack_left_by_columns(int64_t rows, int64_t depth, const float* from, int64_
   transpose_tile(tile);
 }
 
-void pack_right_by_columns(int64_t columns, int64_t depth, const float* from, int64_t column_distance,
-                           uint16_t* tile) {
+void pack_right_by_columns(int64_t columns, int64_t depth, const float* from, int64_t column_distance, uint16_t* tile) {
   pack_left(columns, depth, from, column_distance, tile);
   transpose_tile(tile);
 }
@@ -184,8 +183,7 @@ void multiply(const AmxProduct& p) {
   return p.column_tiles == 2 ? multiply_tiles<1, 2>(p) : multiply_tiles<1, 1>(p);
 }
 
-constexpr AmxKernels table{begin,     end,        multiply,
-                           pack_left, pack_left_by_columns, pack_right, pack_right_by_columns};
+constexpr AmxKernels table{begin, end, multiply, pack_left, pack_left_by_columns, pack_right, pack_right_by_columns};
 
 }  // namespace
 
