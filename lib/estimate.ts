@@ -4,6 +4,7 @@ import { workOf, type ProgramRuns, type Work } from './estimate/work.js'
 import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
 import { checkSignal, holdData, type PassOptions } from './model/passes.js'
+import { dtypeOf } from './model/products.js'
 import { native, type DType, type ForecastNumbers, type NativeVector, type Rates } from './native.js'
 import { invalid } from './options.js'
 
@@ -163,7 +164,7 @@ export async function estimate(model: Model, options: EstimateOptions): Promise<
   const { quantity, rows, signal, onProgress } = read
   checkSignal(signal)
   const started = performance.now()
-  const weights = await model.engine.weights(read.precision ?? 'float32')
+  const weights = await model.engine.weights(dtypeOf(read))
   const work = await workOf(model, read, rows)
   const counted: Counted[] = []
   for (const [i, each] of work.programs.entries()) {

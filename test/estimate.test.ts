@@ -91,6 +91,7 @@ describe('predicted memory', () => {
 
   it.each([
     ['float64', 'gradient', { precision: 'float64' }],
+    ['tf32', 'gradient', { precision: 'tf32' }],
     ['a chosen batch size', 'ggnProduct', { batchSize: 4 }],
     ['some parameters', 'gradient', { parameters: ['fc2.weight', 'fc2.bias'] }],
     ['the exact Fisher diagonal', 'fisherDiagonal', { type: 'exact' }],

@@ -9,8 +9,8 @@ export interface EstimateOptions
   extends PassOptions, Pick<LossOptions, 'parameters' | 'loss' | 'batchSize'>, Pick<FisherOptions, 'type' | 'samples'> {
   /** A product of a Model, or 'fitStep': one step of fit() on a batch of `rows`. */
   quantity: 'evaluate' | 'jvp' | 'vjp' | 'gradient' | 'ggnProduct' | 'hessianProduct' | 'fisherDiagonal' | 'fitStep'
-  /** 'float32' (default) or 'float64'. */
-  precision?: DType
+  /** 'float32' (default), 'float64', or 'tf32', as of products; steps of fit() are float32. */
+  precision?: DType | 'tf32'
   /** N, rows of the data (default `batchSize`). */
   rows?: number
   /** Of a 'fitStep': as in fit(), by default 'training', but 'evaluation' where `parameters` are chosen. */
@@ -23,7 +23,7 @@ const table = {
   quantity: oneOf('evaluate', 'jvp', 'vjp', 'gradient', 'ggnProduct', 'hessianProduct', 'fisherDiagonal', 'fitStep'),
   rows: optional(integer({ min: 1, max: most })),
   batchSize: optional(integer({ min: 1, max: most })),
-  precision: optional(oneOf('float32', 'float64')),
+  precision: optional(oneOf('float32', 'tf32', 'float64')),
   parameters: optional(
     check(
       'a list of one parameter name or more',
@@ -54,7 +54,7 @@ export function readEstimateOptions(given: EstimateOptions): EstimateOptions & {
     if (read[option] === undefined || quantities.includes(read.quantity)) continue
     throw invalid(option, `nothing where the quantity is '${read.quantity}'`, read[option])
   }
-  if (read.quantity === 'fitStep' && read.precision === 'float64') {
+  if (read.quantity === 'fitStep' && (read.precision ?? 'float32') !== 'float32') {
     throw invalid('precision', "'float32', in which models are fitted,", read.precision)
   }
   const known = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined))

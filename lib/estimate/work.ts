@@ -1,5 +1,6 @@
 // What each product does: which programs it runs how often, which vectors it makes and how often it goes through them.
 import type { Model } from '../model.js'
+import { dtypeOf } from '../model/products.js'
 import type { Loss, ProgramOptions, Quantity } from '../native.js'
 import type { EstimateOptions } from './options.js'
 
@@ -40,7 +41,7 @@ const plain: Readonly<Record<PlannedQuantity, { quantity: Quantity; rows: boolea
 
 function parts(model: Model, { precision, parameters }: EstimateOptions) {
   return {
-    dtype: precision ?? 'float32',
+    arithmetic: { dtype: dtypeOf({ precision }), ...(precision === 'tf32' && { tf32: true }) },
     names: parameters ?? model.parameters.map(({ name }) => name),
     chosen: parameters && { parameters },
   } as const
@@ -68,10 +69,10 @@ async function plainWork(
   options: EstimateOptions,
   rows: number,
 ): Promise<Work> {
-  const { dtype, chosen } = parts(model, options)
+  const { arithmetic, chosen } = parts(model, options)
   const { quantity: name, rows: givesRows, tangent, loss } = plain[quantity]
   const kind = options.loss ?? 'crossEntropy'
-  const program = { quantity: name, dtype, ...(loss && { loss: kind }), ...chosen }
+  const program = { quantity: name, ...arithmetic, ...(loss && { loss: kind }), ...chosen }
   const vectors = (tangent ? 1 : 0) + (givesRows ? 0 : 1)
   return {
     programs: [runsOf(program, await sizeOf(model, options, rows, program), rows)],
@@ -85,7 +86,7 @@ async function plainWork(
 }
 
 async function fisherWork(model: Model, options: EstimateOptions, rows: number): Promise<Work> {
-  const { dtype, names } = parts(model, options)
+  const { arithmetic, names } = parts(model, options)
   const { type = 'empirical', samples = 1 } = options
   const rounds = type === 'empirical' ? 1 : type === 'exact' ? model.classes : samples
   const slowNames = new Set(await model.engine.network.parametersWithoutQuickSquares())
@@ -94,18 +95,18 @@ async function fisherWork(model: Model, options: EstimateOptions, rows: number):
   const quantity: Quantity = type === 'exact' ? 'fisherClass' : 'fisherEmpirical'
   const programs: ProgramRuns[] = []
   if (quick.length > 0) {
-    const program = { quantity, dtype, loss, parameters: quick }
+    const program = { quantity, ...arithmetic, loss, parameters: quick }
     programs.push(runsOf(program, await sizeOf(model, options, rows, program, 2), rows, rounds))
   }
   if (slow.length > 0) {
-    const program = { quantity: 'gradient' as const, dtype, loss, parameters: slow }
+    const program = { quantity: 'gradient' as const, ...arithmetic, loss, parameters: slow }
     // Row by row; every row overwrites the gradient of the one before.
     programs.push({ ...runsOf(program, 1, rows, rounds), accumulated: 0 })
   }
   const evaluations = (type === 'mc' ? 1 : 0) + (type === 'exact' && slow.length > 0 ? rounds : 0)
   if (evaluations > 0) {
     const { parameters } = options
-    const program = { quantity: 'evaluate' as const, dtype, ...(parameters && { parameters }) }
+    const program = { quantity: 'evaluate' as const, ...arithmetic, ...(parameters && { parameters }) }
     programs.push(runsOf(program, await sizeOf(model, options, rows, program), rows, evaluations))
   }
   const squared = slow.length > 0 ? rows * rounds : 0

@@ -44,14 +44,14 @@ void DeviceForecast::plan() {
 }
 
 void DeviceForecast::open_rehearsal() {
-  const double rate = calibration_of(queue()).rates(dtype_).gemm;
+  const double rate = calibration_of(queue()).rates(dtype_, precision_).gemm;
   const double rows = forward_seconds * rate / std::max(1.0, forward_flops(placed_->network));
   ProductOptions options = options_;
   options.batch = std::min<int64_t>(options.batch, 2);
   while (2 * options.batch <= options_.batch && static_cast<double>(2 * options.batch) <= rows) options.batch *= 2;
   if (2 * options.batch > options_.batch) options.batch = options_.batch;
   numbers_.rehearsed_batch = options.batch;
-  small_ = std::make_unique<DeviceProgram>(placed_, options, dtype_, Precision::float32);
+  small_ = std::make_unique<DeviceProgram>(placed_, options, dtype_, precision_);
   sums_ = queue().share(std::make_unique<DeviceVector>(placed_->layout, dtype_, queue()));
   sums_->create({});
   small_->fill_inputs();
@@ -66,7 +66,7 @@ void DeviceForecast::rehearse(double seconds) {
   if (next_ < program.step_count()) return;
   small_costs_ = costs_of(program.graph(), program.plan());
   for (const Step& step : program.plan().steps) {
-    const StepTime* time = calibration.find(signature_of(program.graph(), program.plan(), step, dtype_));
+    const StepTime* time = calibration.find(signature_of(program.graph(), step, dtype_, precision_));
     small_times_.push_back(time ? *time : StepTime{});
   }
   small_.reset();
@@ -97,12 +97,12 @@ ForecastNumbers DeviceForecast::measure(double seconds) {
   if (!planned_) plan();
   Calibration& calibration = calibration_of(queue());
   if (seconds > 0 && !rated_) {
-    rated_ = calibration.measure_rates(dtype_);
+    rated_ = calibration.measure_rates(dtype_, precision_);
   } else if (seconds > 0 && !rehearsed_) {
     rehearse(seconds);
   }
   ForecastNumbers numbers = numbers_;
-  numbers.rates = calibration.rates(dtype_);
+  numbers.rates = calibration.rates(dtype_, precision_);
   numbers.done = rehearsed_;
   if (rated_) add_up(numbers);
   return numbers;

@@ -22,9 +22,13 @@ struct ForecastNumbers {
 
 class DeviceForecast {
  public:
-  DeviceForecast(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype,
+  DeviceForecast(std::shared_ptr<PlacedNetwork> placed, const ProductOptions& options, DType dtype, Precision precision,
                  std::shared_ptr<DeviceVector> parameters)
-      : placed_(std::move(placed)), options_(options), dtype_(dtype), parameters_(std::move(parameters)) {}
+      : placed_(std::move(placed)),
+        options_(options),
+        dtype_(dtype),
+        precision_(precision),
+        parameters_(std::move(parameters)) {}
 
   StepQueue& queue() const { return placed_->queue; }
 
@@ -40,6 +44,7 @@ class DeviceForecast {
   std::shared_ptr<PlacedNetwork> placed_;
   ProductOptions options_;
   DType dtype_;
+  Precision precision_;
   std::shared_ptr<DeviceVector> parameters_;
 
   bool planned_ = false, rehearsed_ = false, rated_ = false;

@@ -51,7 +51,9 @@ ForecastHandle::ForecastHandle(const Napi::CallbackInfo& info) : Handle(info) {
     const bool fits = parameters->dtype() == request.dtype && same_layout(*parameters->layout(), *placed->layout);
     if (!fits) refuse("a vector of the network's parameters and the program's type", "parameters", info[2]);
     hold(info.Env(),
-         placed->queue.share(std::make_unique<DeviceForecast>(placed, request.options, request.dtype, parameters)), 0);
+         placed->queue.share(
+             std::make_unique<DeviceForecast>(placed, request.options, request.dtype, request.precision, parameters)),
+         0);
   });
 }
 

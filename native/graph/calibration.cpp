@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "backend/in_precision.h"
 #include "graph/clock.h"
 
 namespace palimpsest {
@@ -23,12 +24,13 @@ void Calibration::forget_other_settings() {
   if (now_set == settings_) return;
   settings_ = std::move(now_set);
   steps_.clear();
-  rates_[0] = rates_[1] = {};
+  for (Measured& measured : rates_) measured = {};
 }
 
-bool Calibration::measure_rates(DType dtype) {
+bool Calibration::measure_rates(DType dtype, Precision precision) {
   forget_other_settings();
-  Measured& measured = rates_[dtype == DType::f64];
+  Measured& measured = rates_[kind_of(dtype, precision)];
+  const InPrecision in(*backend_, precision);
   if (measured.pieces < rate_count) measure_rate(*backend_, dtype, measured.pieces++, measured.rates);
   return measured.pieces == rate_count;
 }
@@ -63,7 +65,7 @@ int Calibration::time_steps(Program& program, const Bindings& bindings, int from
   forget_other_settings();
   const double end = clock_seconds(settings_.threads) + seconds;
   return program.visit(bindings, from, [&](const Step& step, const std::function<void()>& execute) {
-    const std::string signature = signature_of(program.graph(), program.plan(), step, program.dtype());
+    const std::string signature = signature_of(program.graph(), step, program.dtype(), program.precision());
     if (steps_.count(signature) == 0) {
       time_step(signature, execute);
     } else if (writes_positions(step)) {

@@ -22,9 +22,11 @@ class Calibration {
  public:
   explicit Calibration(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
 
-  // Measures one more of the type's rates; true once all of them are there.
-  bool measure_rates(DType dtype);
-  const Rates& rates(DType dtype) const { return rates_[dtype == DType::f64].rates; }
+  // Measures one more of the rates of a type in a precision; true once all of them are there.
+  bool measure_rates(DType dtype, Precision precision = Precision::float32);
+  const Rates& rates(DType dtype, Precision precision = Precision::float32) const {
+    return rates_[kind_of(dtype, precision)].rates;
+  }
 
   // Runs steps of a program alone, those that are not known yet, for about `seconds`; from the step given. Returns the
   // step to go on with.
@@ -38,12 +40,15 @@ class Calibration {
     int pieces = 0;
   };
 
+  static size_t kind_of(DType dtype, Precision precision) {
+    return dtype == DType::f64 ? 2 : precision == Precision::tf32 ? 1 : 0;
+  }
   void forget_other_settings();
   void time_step(const std::string& signature, const std::function<void()>& execute);
 
   std::shared_ptr<Backend> backend_;
   DeviceSettings settings_;
-  Measured rates_[2];
+  Measured rates_[3];
   std::unordered_map<std::string, StepTime> steps_;
 };
 

@@ -83,8 +83,8 @@ double seconds_by_rates(const StepCost& cost, const Rates& rates) {
   return seconds;
 }
 
-std::string signature_of(const Graph& graph, const Plan&, const Step& step, DType dtype) {
-  std::string text = std::to_string(static_cast<int>(dtype)) + '/';
+std::string signature_of(const Graph& graph, const Step& step, DType dtype, Precision precision) {
+  std::string text = std::to_string(static_cast<int>(dtype)) + '.' + std::to_string(static_cast<int>(precision)) + '/';
   if (step.elementwise) {
     append(text, step.program);
   } else {

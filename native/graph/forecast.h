@@ -24,7 +24,8 @@ std::vector<StepCost> costs_of(const Graph& graph, const Plan& plan);
 // Seconds by the rates alone: a call, the operations, the bytes; what is quickest to reckon and least exact.
 double seconds_by_rates(const StepCost& cost, const Rates& rates);
 
-// What decides how long a step takes: operator, attributes, operands with their layouts, instructions.
-std::string signature_of(const Graph& graph, const Plan& plan, const Step& step, DType dtype);
+// What decides how long a step takes: type and precision, operator, attributes, operands with their layouts,
+// instructions.
+std::string signature_of(const Graph& graph, const Step& step, DType dtype, Precision precision);
 
 }  // namespace palimpsest

@@ -1,6 +1,7 @@
 // Runs a plan: one arena, pointers patched per run, no allocation in a steady loop.
 #include "graph/program.h"
 
+#include "backend/in_precision.h"
 #include "core/error.h"
 #include "graph/plan.h"
 #include "ops/table.h"
@@ -188,7 +189,7 @@ struct Program::State {
   }
 
   void execute(Part part, uint32_t groups) {
-    backend->use_precision(description.precision);
+    const InPrecision in(*backend, description.precision);
     for (Step& step : plan.steps) {
       if (runs(step, part, groups)) execute(step);
     }
@@ -297,6 +298,7 @@ void Program::apply(const Bindings& bindings, const Held& held) {
 int Program::visit(const Bindings& bindings, int from, const Visit& visit) {
   state_->keep_own();
   state_->bind(bindings, State::Part::all);
+  const InPrecision in(*state_->backend, precision());
   std::vector<Step>& steps = state_->plan.steps;
   for (size_t i = static_cast<size_t>(from); i < steps.size(); ++i) {
     if (!visit(steps[i], [&] { state_->execute(steps[i]); })) return static_cast<int>(i) + 1;
@@ -307,6 +309,7 @@ int Program::visit(const Bindings& bindings, int from, const Visit& visit) {
 const Plan& Program::plan() const { return state_->plan; }
 const Graph& Program::graph() const { return state_->description.graph; }
 DType Program::dtype() const { return state_->dtype; }
+Precision Program::precision() const { return state_->description.precision; }
 int64_t Program::batch() const { return state_->description.graph.batch(); }
 size_t Program::arena_bytes() const { return static_cast<size_t>(state_->plan.arena_bytes); }
 size_t Program::held_bytes() const { return static_cast<size_t>(state_->plan.held_bytes); }

@@ -70,6 +70,7 @@ class Program {
   const Plan& plan() const;
   const Graph& graph() const;
   DType dtype() const;
+  Precision precision() const;
   int64_t batch() const;
   size_t arena_bytes() const;  // planned before anything is allocated; what one held batch keeps is among them
   size_t held_bytes() const;
