@@ -56,10 +56,16 @@ CudaReport probe_cuda() {
   try {
     cuda::check(cudaGetDeviceCount(&count), "looking for devices");
   } catch (const Error& error) {
-    report.reason = report.driver.empty() ? "no NVIDIA driver was found" : error.what();
+    // A driver runs what was built for its own major version of CUDA and those before.
+    const bool is_old = driver > 0 && driver / 1000 < runtime / 1000;
+    report.reason = report.driver.empty() ? "no NVIDIA driver was found"
+                    : is_old              ? "the NVIDIA driver is one for CUDA " + report.driver +
+                                   ", this build needs one for CUDA " + std::to_string(runtime / 1000)
+                             : error.what();
     report.cure = report.driver.empty()
                       ? "install the NVIDIA driver; in a container, start it with its GPUs (docker run --gpus all)"
-                      : "look at nvidia-smi";
+                  : is_old ? "install a newer driver, or build again with nvcc of the driver's version"
+                           : "look at nvidia-smi";
     return report;
   }
   for (int ordinal = 0; ordinal < count; ++ordinal) report.devices.push_back(device_of(ordinal));

@@ -46,7 +46,6 @@ void DeviceLinearization::hold(int32_t slot, Staging& staging, std::shared_ptr<D
     bound.inputs[input_x] = inputs;
   }
   planned().hold(bound, *kept.held);
-  queue().backend().synchronize();
   note_first_run();
   kept.parameters = std::move(parameters);
   kept.rows = staging.rows;
@@ -117,7 +116,6 @@ void DeviceLinearization::vjp(const LinearizedCall& call, Staging&) {
     queue().backend().copy_in(u, call.cotangents[i].data(), call.cotangents[i].size());
     apply(slot, LinearizedOutput::vjp, u, nullptr, call, call.sums[i].get());
   }
-  queue().backend().synchronize();
 }
 
 void DeviceLinearization::ggn_product(const LinearizedCall& call, Staging&) {
@@ -130,7 +128,6 @@ void DeviceLinearization::ggn_product(const LinearizedCall& call, Staging&) {
     apply(slot, loss, output(row_of(LinearizedOutput::jvp)), nullptr, call);
     apply(slot, LinearizedOutput::vjp, output(row_of(loss)), nullptr, call, call.sums[i].get());
   }
-  queue().backend().synchronize();
 }
 
 void DeviceLinearization::linear_gradient(const LinearizedCall& call, Staging& staging) {

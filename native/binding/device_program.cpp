@@ -96,7 +96,8 @@ void DeviceProgram::note_first_run() {
 void DeviceProgram::give_outputs(Staging& staging) {
   note_first_run();
   Backend& backend = queue().backend();
-  if (!staging.wants_outputs || outputs_.empty()) return backend.synchronize();
+  // Sums stay on the device, which need not be waited for: the next batch is uploaded while this one is computed.
+  if (!staging.wants_outputs || outputs_.empty()) return;
   staging.outputs.resize(outputs_.size());
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const ProgramOutput& output = signature_.outputs[i];
@@ -149,7 +150,6 @@ void DeviceProgram::hold(Staging& staging, const VectorsOfCall& vectors) {
   const Bindings bound = bindings(vectors);
   take_inputs(staging);
   program_->hold(bound);
-  queue().backend().synchronize();
   note_first_run();
   held_rows_ = staging.rows;
   anchor_ = vectors.parameters;

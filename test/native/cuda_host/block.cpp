@@ -207,7 +207,7 @@ void* block_memory(const void* key, size_t bytes, size_t alignment) {
 
 void* dynamic_memory() { return block.dynamic.get(); }
 
-cudaError_t run_grid(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& body) {
+cudaError_t check_grid(const cudaLaunchConfig_t& config, const void* kernel) {
   const OnDevice on_device;
   const dim3 grid = config.gridDim, size = config.blockDim;
   const size_t threads = size_t{size.x} * size.y * size.z, blocks = size_t{grid.x} * grid.y * grid.z;
@@ -215,6 +215,13 @@ cudaError_t run_grid(const cudaLaunchConfig_t& config, const void* kernel, const
       grid.z > 65535 || config.dynamicSmemBytes > dynamic_limit(kernel)) {
     return set_last(cudaErrorInvalidConfiguration, "a grid, block or shared memory that no device takes");
   }
+  return cudaSuccess;
+}
+
+cudaError_t run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
+  const OnDevice on_device;
+  const dim3 grid = config.gridDim, size = config.blockDim;
+  const size_t threads = size_t{size.x} * size.y * size.z, blocks = size_t{grid.x} * grid.y * grid.z;
   block.body = &body;
   block.failure.clear();
   ::gridDim = grid;

@@ -23,7 +23,9 @@ int lane();  // in its warp
 // Runs every thread of every block, in an order that changes from launch to launch: what depends on the order differs
 // from run to run. Barriers that not all threads reach, shared memory beyond what was asked for and configurations that
 // no device takes are errors.
-cudaError_t run_grid(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& body);
+cudaError_t run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& body);
+// Whether a device takes the configuration.
+cudaError_t check_grid(const cudaLaunchConfig_t& config, const void* kernel);
 
 void block_barrier(const std::source_location& at);
 // Waits for the lanes of `mask` and gives what each brought; lanes that are not in it brought all ones.

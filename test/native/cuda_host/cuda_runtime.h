@@ -14,6 +14,7 @@
 
 #include "block.h"
 #include "cuda_runtime_api.h"
+#include "streams.h"
 
 #define __global__
 #define __device__
@@ -156,5 +157,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Arguments&&... arguments) {
   const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
   static_assert((sizeof(Parameters) + ... + 0) <= 4096, "kernel parameters are 4 KiB at most on every architecture");
-  return cuda_host::run_grid(*config, reinterpret_cast<const void*>(kernel), [&] { std::apply(kernel, values); });
+  const cudaLaunchConfig_t taken = *config;
+  if (const cudaError_t status = cuda_host::check_grid(taken, reinterpret_cast<const void*>(kernel))) return status;
+  cuda_host::note_launch();
+  return cuda_host::enqueue(taken.stream, [taken, kernel, values] {
+    return cuda_host::run_grid(taken, [&] { std::apply(kernel, values); });
+  });
 }

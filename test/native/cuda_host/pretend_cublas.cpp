@@ -117,7 +117,8 @@ int cublasLtMatmulAlgoGetHeuristic(void* handle, Operation* operation, Layout* a
 
 int cublasLtMatmul(void* handle, Operation* operation, const void* alpha, const void* a, Layout* layout_a,
                    const void* b, Layout* layout_b, const void* beta, const void* c, Layout* layout_c, void* d,
-                   Layout* layout_d, const Algorithm* algorithm, void* workspace, size_t workspace_bytes, void*) {
+                   Layout* layout_d, const Algorithm* algorithm, void* workspace, size_t workspace_bytes,
+                   cudaStream_t stream) {
   uint32_t alignment[4];
   std::memcpy(alignment, algorithm->data, sizeof alignment);
   const size_t needs = layout_d->rows % 2 == 0 ? 1000 : 0;
@@ -127,18 +128,18 @@ int cublasLtMatmul(void* handle, Operation* operation, const void* alpha, const 
     return invalid;
   }
   const bool ta = operation->values[3] == 1, tb = operation->values[4] == 1;
-  on_device([=] {
-    if (workspace != nullptr) std::memset(workspace, 0xFF, needs);
-    if (operation->scale == 1) {
-      multiply(ta, tb, *static_cast<const double*>(alpha), static_cast<const double*>(a), *layout_a,
-               static_cast<const double*>(b), *layout_b, *static_cast<const double*>(beta), static_cast<double*>(d),
-               *layout_d);
-    } else {
-      multiply(ta, tb, *static_cast<const float*>(alpha), static_cast<const float*>(a), *layout_a,
-               static_cast<const float*>(b), *layout_b, *static_cast<const float*>(beta), static_cast<float*>(d),
-               *layout_d);
-    }
-  });
+  // Scalars and descriptors are read before the call returns.
+  const auto later = [&]<class T>(T zero) {
+    static_cast<void>(zero);
+    on_device(stream, [=, scale = *static_cast<const T*>(alpha), old = *static_cast<const T*>(beta),
+                       layout_a = *layout_a, layout_b = *layout_b, layout_d = *layout_d] {
+      if (workspace != nullptr) std::memset(workspace, 0xFF, needs);
+      multiply(ta, tb, scale, static_cast<const T*>(a), layout_a, static_cast<const T*>(b), layout_b, old,
+               static_cast<T*>(d), layout_d);
+    });
+  };
+  if (operation->scale == 1) later(double());
+  else later(float());
   return success;
 }
 
