@@ -29,7 +29,8 @@ const passesOf = ({ passes }: { passes: { float32: number; float64: number } }) 
   `${passes.float32.toFixed(0)} passes in float32, ${passes.float64.toFixed(1)} in float64`
 
 async function trainCore({ publicData, testData }: Digits): Promise<Model> {
-  const core = Model.fromNetwork(coreNetwork(1), { device: 'cpu' })
+  // Small networks: a GPU is used where PALIMPSEST_DEVICE names one.
+  const core = Model.fromNetwork(coreNetwork(1), { device: process.env.PALIMPSEST_DEVICE ? 'auto' : 'cpu' })
   const known = testData.without({ class: newClass })
   await step(
     `core: ${publicData.size} public rows, no digit ${newClass}`,

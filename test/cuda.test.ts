@@ -90,6 +90,28 @@ describe.skipIf(gpu === undefined)('a GPU', () => {
   })
 })
 
+describe.each([['cpu'], ...(gpu === undefined ? [] : [[gpu]])] as ['cpu'][])('on %s', (device) => {
+  it('nothing is left of 1,000 rounds of loading, computing and disposing', async () => {
+    const first = Model.fromNetwork(networks.mlp({ inputShape: [3], hidden: [5], classes: 2, seed: 1 }), { device })
+    const file = await first.exportOnnx()
+    first.dispose()
+    const data = { inputs: normals(6, 1), labels: Int32Array.from([0, 1]) }
+    const heldNow = async () => (await native().memoryUse(device, false)).held
+    const norms = new Set<number>()
+    let after: number | undefined
+    for (let round = 0; round < 1000; round++) {
+      const model = await Model.load(file, { device })
+      const gradient = await model.gradient(data)
+      if (round % 50 === 0) norms.add(await gradient.norm())
+      gradient.dispose()
+      model.dispose()
+      if (round === 20) after = await heldNow()
+    }
+    expect(norms.size).toBe(1)
+    expect(await heldNow()).toBe(after)
+  })
+})
+
 describe('clone()', () => {
   it('refuses a device that is not there', async () => {
     const model = build('cpu')
