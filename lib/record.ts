@@ -191,8 +191,11 @@ export class TrainingRecord {
     })
     const left = works.filter(({ first }) => first <= this.slices)
     const how = { ...passes, phase: 'fitSharded' }
+    const jobs = { count: 0, seconds: 0 }
     await this.withRunner(runner, (using) =>
       trainShards(this.#store, this.#data, left, using, how, async (trained) => {
+        jobs.count++
+        jobs.seconds += trained.result.seconds
         const { shard } = trained.work
         const state = await adoptShard(this.#store, this.manifest.states[shard], trained)
         await this.#store.commit({ ...this.manifest, states: this.manifest.states.with(shard, state) })
@@ -202,7 +205,17 @@ export class TrainingRecord {
     if (this.manifest.ledger.length === 0) {
       const shards = works.map(({ shard }) => ({ shard, slice: 1 }))
       const [seconds, at] = [(performance.now() - started) / 1000, new Date().toISOString()]
-      const entry = { kind: 'fit', arm: 'exact', exact: true, rows: this.size, shards, visits, seconds, at } as const
+      const entry = {
+        kind: 'fit',
+        arm: 'exact',
+        exact: true,
+        rows: this.size,
+        shards,
+        visits,
+        seconds,
+        jobs,
+        at,
+      } as const
       await this.#store.commit({ ...this.manifest, ledger: [{ number: 1, ...entry }] })
     }
     await this.#store.removeJobs()

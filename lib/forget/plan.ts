@@ -1,15 +1,12 @@
 // plan(): what each arm would cost for a request to a record, and which one would serve it; it reads positions, never rows.
 import { Dataset } from '../dataset.js'
-import { Model } from '../model.js'
-import { normalizationsOf } from '../fit/statistics.js'
 import { check, invalid, number, oneOf, optional, readOptions, withDefault } from '../options.js'
 import { TrainingRecord } from '../record.js'
-import type { DirectSettings, Manifest, ShardState } from '../record/format.js'
-import { readNetwork } from '../record/network_file.js'
+import type { DirectSettings, ShardState } from '../record/format.js'
 import type { RecordStore } from '../record/store.js'
 import { visitsOf } from '../record/train.js'
-import { amendedRows, amendedVisits, mostPasses } from './amend.js'
-import { lossesOf, segmentsOf, sliceRuns, statesOf } from './logged_run.js'
+import { measureCosts, secondsOfJobs } from './costs.js'
+import { directSeconds, directVisits, directWork } from './direct_plan.js'
 import { worksOf } from './retrain.js'
 import { revocationOf, revokedRows, type RecordRequest, type Revocation } from './revoked.js'
 
@@ -115,20 +112,30 @@ export async function planOf(
   how: Choice,
 ): Promise<Plan> {
   const { manifest } = store
-  const costs = await measure(record, store)
+  const costs = await measureCosts(record, store)
   const works = worksOf(manifest, revocation)
   const all = revocation.remaining.map((slices, shard) => ({ shard, slices, first: 1, start: undefined }))
-  const visits = works.reduce((sum, work) => sum + visitsOf(work, manifest.epochs), 0)
-  const full = all.reduce((sum, work) => sum + visitsOf(work, manifest.epochs), 0)
-  const firsts = new Map(works.map(({ shard, first }) => [shard, first]))
+  const [visits, full] = [works, all].map((list) => list.map((work) => visitsOf(work, manifest.epochs)))
+  const sum = (list: readonly number[]) => list.reduce((a, b) => a + b, 0)
   const exact: ArmPlan = {
-    visits,
-    seconds: costs.training * visits,
+    visits: sum(visits),
+    seconds: secondsOfJobs(visits, costs),
     exactness: 'bits',
-    storage: rewritten(manifest.states, firsts),
+    storage: rewritten(
+      manifest.states,
+      works.map(({ shard, first }) => ({ shard, slice: first })),
+    ),
   }
-  const direct = costs.normalized ? null : directPlan(record, manifest, revocation, directSettings(how), costs)
-  const whole = { visits: full, seconds: costs.training * full }
+  const work = costs.normalized ? undefined : directWork(record, manifest, revocation, directSettings(how))
+  const direct: ArmPlan | null = work
+    ? {
+        visits: directVisits(work),
+        seconds: directSeconds(work, costs),
+        exactness: 'none',
+        storage: rewritten(manifest.states, revocation.touched),
+      }
+    : null
+  const whole = { visits: sum(full), seconds: secondsOfJobs(full, costs) }
   const rows = revocation.revoked.length
   return { verb: 'plan', rows, exact, direct, full: whole, ...choose(how, exact, direct, whole.seconds) }
 }
@@ -152,124 +159,11 @@ function choose(
     : { arm: 'direct', why: `retraining is estimated above ${what}` }
 }
 
-/** Seconds a row. */
-interface Costs {
-  /** Of training, as this record's calls took it, whatever ran side by side. */
-  training: number
-  /** Of one gradient in this process: for each call, and for each row. */
-  call: number
-  gradient: number
-  hessian: number
-  /** Whether batches were normalised together. */
-  normalized: boolean
-}
-
-const timedRows = 128
-
-async function measure(record: TrainingRecord, store: RecordStore): Promise<Costs> {
-  const { manifest } = store
-  const { environment, fit, ledger } = manifest
-  const model = Model.fromNetwork(readNetwork(await store.read(manifest.initial)), {
-    device: environment.device as 'cpu',
-  })
-  const [some, one] = [Math.min(timedRows, record.data.size), 1].map((rows) =>
-    record.data.subset([...Array(rows).keys()]),
-  )
-  try {
-    const v = await model.weights()
-    const loss = { loss: fit.loss ?? 'crossEntropy' }
-    const call = await quickest(async () => (await model.gradient(one, loss)).dispose())
-    const many = await quickest(async () => (await model.gradient(some, loss)).dispose())
-    const curved = await quickest(async () => (await model.hessianProduct(some, v, loss)).dispose())
-    v.dispose()
-    const gradient = many / some.size
-    const served = ledger.filter(({ arm, visits }) => arm === 'exact' && visits > 0)
-    const [seconds, visits] = [served.map((each) => each.seconds), served.map((each) => each.visits)].map((list) =>
-      list.reduce((a, b) => a + b, 0),
-    )
-    const normalized =
-      normalizationsOf(model.description).length > 0 &&
-      (fit.batchNorm ?? (fit.parameters ? '' : 'training')) === 'training'
-    return {
-      training: visits > 0 ? seconds / visits : gradient,
-      call,
-      gradient,
-      hessian: curved / some.size,
-      normalized,
-    }
-  } finally {
-    some.dispose()
-    one.dispose()
-    model.dispose()
-  }
-}
-
-/** The least of a few times, the first (which plans the program) aside. */
-async function quickest(work: () => Promise<void>): Promise<number> {
-  let least = Infinity
-  for (let i = 0; i < 4; i++) {
-    const started = performance.now()
-    await work()
-    if (i > 0) least = Math.min(least, (performance.now() - started) / 1000)
-  }
-  return least
-}
-
-function rewritten(states: readonly ShardState[], firsts: ReadonlyMap<number, number>): number {
+/** Bytes of the states of shards from a slice on. */
+function rewritten(states: readonly ShardState[], touched: Revocation['touched']): number {
+  const firsts = new Map(touched.map(({ shard, slice }) => [shard, slice]))
   return states.reduce((sum, { checkpoints, logs }, shard) => {
     const first = firsts.get(shard) ?? Infinity
     return [...checkpoints, ...logs].reduce((bytes, ref) => bytes + (ref.slice >= first ? ref.bytes : 0), sum)
   }, 0)
 }
-
-/** Rows that a direct update visits, and what they take. */
-function directPlan(
-  record: TrainingRecord,
-  manifest: Manifest,
-  revocation: Revocation,
-  settings: DirectSettings,
-  costs: Costs,
-): ArmPlan {
-  const gone = new Set(revocation.revoked)
-  const total = { lost: 0, calls: 0, probe: 0, drift: 0, amend: 0 }
-  for (const { shard, slice } of revocation.touched) {
-    const slices = record.rows[shard]
-    let begun = false
-    for (const run of sliceRuns(manifest, slices).filter((each) => each.slice >= slice)) {
-      const probe = Math.min(settings.rows, run.rows.filter((row) => !gone.has(row)).length)
-      const losses = lossesOf(run, manifest, gone)
-      const segments = segmentsOf(statesOf(manifest.states[shard], run), run, losses)
-      // At each state, and where the deviation stands.
-      if (settings.drift === 'log') total.probe += (1 + segments.length) * probe
-      for (const segment of segments) {
-        if (begun && settings.drift === 'log') total.probe += probe
-        if (begun && settings.drift === 'products') total.drift += settings.products * probe
-        begun ||= segment.losses.length > 0
-      }
-      for (const { rows, size } of losses) {
-        if (rows.length < size) total.lost += rows.length
-        total.calls++
-      }
-    }
-    const left = sliceRuns(manifest, revocation.remaining[shard])
-    const last = left.at(-1)
-    if (last === undefined || last.slice !== manifest.slices) continue
-    const touched = slices.map((rows) => rows.some((row) => gone.has(row)))
-    const passes = settings.amend === 'slices' ? mostPasses : 1
-    const part = { manifest, run: last, slices: revocation.remaining[shard], touched }
-    const rows = settings.amend === 'slices' ? amendedRows(part).length : last.rows.length
-    total.amend += passes * amendedVisits(settings.amend, rows, manifest.fit.batchSize ?? 128)
-  }
-  const firsts = new Map(revocation.touched.map(({ shard, slice }) => [shard, slice]))
-  const storage = rewritten(manifest.states, firsts)
-  const { call, gradient, hessian } = costs
-  const seconds =
-    total.calls * call +
-    (total.lost + total.probe + total.amend) * gradient +
-    total.drift * hessian +
-    storage * secondsPerByte
-  return { visits: total.lost + total.probe + total.drift + total.amend, seconds, exactness: 'none', storage }
-}
-
-/** States are read, carried on and written: about 200 MB/s together. */
-const secondsPerByte = 5e-9

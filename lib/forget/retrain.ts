@@ -43,16 +43,20 @@ export async function retrain(
   record.settle(undefined, pending)
   let committed = false
   try {
+    const jobs = { count: 0, seconds: 0 }
     const next = await record.withRunner(runner, async (using) => {
       const states = [...store.manifest.states]
       await trainShards(store, record.data, works, using, { ...passes, phase: 'forget' }, async (trained) => {
         const { shard } = trained.work
+        jobs.count++
+        jobs.seconds += trained.result.seconds
         states[shard] = await adoptShard(store, store.manifest.states[shard], trained)
       })
       return states
     })
     const visits = works.reduce((sum, work) => sum + visitsOf(work, store.manifest.epochs), 0)
-    const entry = entryOf(store.manifest, works, revoked.length, visits, (performance.now() - started) / 1000)
+    const seconds = (performance.now() - started) / 1000
+    const entry = { ...entryOf(store.manifest, works, revoked.length, visits, seconds), jobs }
     const bare = revocation.remaining.map((shard) =>
       shard.map((rows) => rows.map(({ key, digest }) => ({ key, digest }))),
     )

@@ -46,6 +46,10 @@ function checkSupported(options: SgdOptions): void {
 /** Losses of an epoch are taken together by so many groups at most. */
 const groupsPerEpoch = 8
 
+/** Steps whose losses are taken together, at most. */
+export const groupLength = ({ stepsPerEpoch }: SliceRun): number =>
+  Math.max(1, Math.floor(stepsPerEpoch / groupsPerEpoch))
+
 /** Updates a shard of a record; its new files are in the folder, the manifest is as it was. */
 export class ShardUpdater {
   readonly #store: RecordStore
@@ -153,8 +157,7 @@ export class ShardUpdater {
       checkSignal(this.#passes.signal)
       const [start, end] = ends
       await this.#read(states[i], end, options)
-      const length = Math.max(1, Math.floor(run.stepsPerEpoch / groupsPerEpoch))
-      const grouped = together(part.losses, length)
+      const grouped = together(part.losses, groupLength(run))
       const segment: Segment = { ...part, losses: grouped, rule, start, end: end.weights }
       await crossSegment(deviation, segment, products)
       await checkSize(deviation, end.weights)

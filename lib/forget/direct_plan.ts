@@ -1,0 +1,97 @@
+// What a direct update of a record would visit and take: a closed form of seed, keys and logged states.
+import type { TrainingRecord } from '../record.js'
+import type { DirectSettings, Manifest } from '../record/format.js'
+import { amendedRows, amendedVisits, mostPasses } from './amend.js'
+import type { Costs } from './costs.js'
+import { together } from './direct_update.js'
+import { lossesOf, segmentsOf, sliceRuns, statesOf, type SliceRun } from './logged_run.js'
+import type { Revocation } from './revoked.js'
+import { groupLength } from './shard_update.js'
+
+interface Work {
+  /** Rows: revoked ones, those that curvature is measured on, rows of Hessian products, rows of the amendment. */
+  lost: number
+  probe: number
+  drift: number
+  amend: number
+  /** Gradients that are asked for, states, and passes over parameter vectors. */
+  calls: number
+  states: number
+  vectors: number
+  /** Runs of SGD in the amendment. */
+  fits: number
+}
+
+/** Passes over parameter vectors for a state and for a group of losses, by the drift correction: by count of the code. */
+const vectorPasses = { log: [280, 60], products: [300, 60], none: [20, 14] } as const
+
+export function directVisits({ lost, probe, drift, amend }: Work): number {
+  return lost + probe + drift + amend
+}
+
+export function directSeconds(work: Work, costs: Costs): number {
+  const { lost, probe, drift, amend, calls, states, vectors, fits } = work
+  return (
+    (1 + 0.5 * fits) * costs.model +
+    calls * costs.call +
+    (lost + probe + amend) * costs.gradient +
+    drift * costs.hessian +
+    vectors * costs.vector +
+    states * costs.state
+  )
+}
+
+export function directWork(
+  record: TrainingRecord,
+  manifest: Manifest,
+  revocation: Revocation,
+  settings: DirectSettings,
+): Work {
+  const gone = new Set(revocation.revoked)
+  const work: Work = { lost: 0, probe: 0, drift: 0, amend: 0, calls: 0, states: 0, vectors: 0, fits: 0 }
+  for (const { shard, slice } of revocation.touched) {
+    const slices = record.rows[shard]
+    const state = { begun: false }
+    for (const run of sliceRuns(manifest, slices)) {
+      if (run.slice < slice) continue
+      const segments = segmentsOf(statesOf(manifest.states[shard], run), run, lossesOf(run, manifest, gone))
+      addRun(work, { run, segments, gone, state }, settings)
+    }
+    const last = sliceRuns(manifest, revocation.remaining[shard]).at(-1)
+    if (last === undefined || last.slice !== manifest.slices || settings.amend === 'none') continue
+    const touched = slices.map((rows) => rows.some((row) => gone.has(row)))
+    const batch = manifest.fit.batchSize ?? 128
+    const some = settings.amend === 'slices'
+    const part = { manifest, run: last, slices: revocation.remaining[shard], touched }
+    const rows = some ? amendedRows(part).length : last.rows.length
+    const visits = (some ? mostPasses : 1) * amendedVisits(settings.amend, rows, batch)
+    work.fits += some ? mostPasses : 1
+    work.amend += visits
+    work.vectors += (5 * visits) / batch
+  }
+  return work
+}
+
+interface Part {
+  run: SliceRun
+  segments: ReturnType<typeof segmentsOf>
+  gone: ReadonlySet<SliceRun['rows'][number]>
+  state: { begun: boolean }
+}
+
+function addRun(work: Work, { run, segments, gone, state }: Part, settings: DirectSettings): void {
+  const probe = Math.min(settings.rows, run.rows.filter((row) => !gone.has(row)).length)
+  const [aState, aGroup] = vectorPasses[settings.drift]
+  if (settings.drift === 'log') work.probe += (1 + segments.length) * probe
+  for (const { losses } of segments) {
+    // Where the deviation stands.
+    if (state.begun && settings.drift === 'log') work.probe += probe
+    if (state.begun && settings.drift === 'products') work.drift += settings.products * probe
+    state.begun ||= losses.length > 0
+    const groups = together(losses, groupLength(run))
+    work.lost += groups.reduce((sum, { rows }) => sum + rows.length, 0)
+    work.calls += groups.length + 2
+    work.states++
+    work.vectors += aState + groups.length * aGroup
+  }
+}
