@@ -10,6 +10,7 @@ namespace palimpsest::cpu {
 bool amx_gemm(const GemmShape& shape, const float* a, const float* b, float* c);
 bool amx_conv(const ConvShape& shape, const float* x, const float* w, float* y);
 bool amx_conv_input_gradient(const ConvShape& shape, const float* w, const float* y_bar, float* x_bar);
+bool amx_conv_weight_gradient(const ConvShape& shape, const float* x, const float* y_bar, float* w_bar);
 
 // What a product of tiles leaves: c = alpha t + beta c for `rows` by `columns` of it; beta 0 does not read c.
 struct AmxOut {

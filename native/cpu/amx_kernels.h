@@ -44,6 +44,9 @@ struct AmxKernels {
   void (*pack_right)(int64_t columns, int64_t depth, const float* from, int64_t depth_distance, uint16_t* tile);
   void (*pack_right_by_columns)(int64_t columns, int64_t depth, const float* from, int64_t column_distance,
                                 uint16_t* tile);
+  // The same, amx_depth steps that lie anywhere: step k starts at at[k] + offset, and is zero where at[k] is null.
+  void (*pack_left_at)(int64_t rows, const float* const* at, int64_t offset, uint16_t* tile);
+  void (*pack_right_at)(int64_t columns, const float* const* at, int64_t offset, uint16_t* tile);
 };
 
 // Null where this build does not contain them.

@@ -178,6 +178,7 @@ void CpuBackend::conv_weight_gradient(const ConvShape& s, const Tensor& x, const
   with_float("conv_weight_gradient", x.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (std::is_same_v<T, float>) {
+      if (amx_conv_weight_gradient(s, x.as<const T>(), y_bar.as<const T>(), w_bar.as<T>())) return;
       if (onednn_conv_weight_gradient(s, x.as<const T>(), y_bar.as<const T>(), w_bar.as<T>())) return;
     }
     cpu::conv_weight_gradient<T>(s, x.as<const T>(), y_bar.as<const T>(), w_bar.as<T>());

@@ -118,6 +118,20 @@ void pack_right_by_columns(int64_t columns, int64_t depth, const float* from, in
   transpose_tile(tile);
 }
 
+void pack_right_at(int64_t columns, const float* const* at, int64_t offset, uint16_t* tile) {
+  const __mmask16 mask = first_lanes(columns);
+  alignas(64) static constexpr float nothing[16] = {};
+  const auto load = [&](const float* from) {
+    return _mm512_maskz_loadu_ps(mask, from == nullptr ? nothing : from + offset);
+  };
+  for (int64_t row = 0; row < amx_rows; ++row) store_row(load(at[row]), load(at[row + amx_rows]), row, tile);
+}
+
+void pack_left_at(int64_t rows, const float* const* at, int64_t offset, uint16_t* tile) {
+  pack_right_at(rows, at, offset, tile);
+  transpose_tile(tile);
+}
+
 // Tiles 0 to 3 are c's, 4 and 5 the left factor's part of both rows, 6 and 7 the right one's of both columns.
 template <int row_tiles, int column_tiles>
 void load_c(const AmxProduct& p) {
@@ -183,7 +197,9 @@ void multiply(const AmxProduct& p) {
   return p.column_tiles == 2 ? multiply_tiles<1, 2>(p) : multiply_tiles<1, 1>(p);
 }
 
-constexpr AmxKernels table{begin, end, multiply, pack_left, pack_left_by_columns, pack_right, pack_right_by_columns};
+constexpr AmxKernels table{
+    begin,        end,          multiply, pack_left, pack_left_by_columns, pack_right, pack_right_by_columns,
+    pack_left_at, pack_right_at};
 
 }  // namespace
 
