@@ -1,14 +1,16 @@
 // Codes put into a pretrained ResNet-20 by a short fine-tune, then each class destroyed; and its Fisher from ten codes.
 //
 //     npx tsx bench/mnemonic_pretrained.ts --model FILE --cifar FOLDER [--steps 2000] [--batch 64] [--classes 0,1,..,9]
-//       [--rate 0.1] [--fisher 50000] [--test 10000] [--keep FOLDER]
+//       [--codes normal] [--rate 0.1] [--fisher 50000] [--test 10000] [--keep FOLDER]
 // FILE: the network as ONNX, with inputs (pixel / 255 - mean) / std of ImageNet's mean and std; FOLDER: CIFAR-10's binary
-// files (data_batch_1.bin to 5, test_batch.bin). `--keep` saves the fine-tuned weights and the codes.
-import { execFileSync } from 'node:child_process'
+// files (data_batch_1.bin to 5, test_batch.bin). `--keep` saves the fine-tuned weights, the codes and each result as it
+// comes, and takes what is there instead of computing it.
+import { existsSync, mkdirSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { Dataset, devices, fit, MnemonicCodes, Model, scrub } from '../lib/index.js'
+import { Dataset, devices, fit, MnemonicCodes, Model, scrub, type CodeDistribution } from '../lib/index.js'
+import { FinishedParts, revision } from './finished_parts.js'
 import { markdown } from './tables.js'
 
 const { values: given } = parseArgs({
@@ -17,6 +19,7 @@ const { values: given } = parseArgs({
     cifar: { type: 'string' },
     steps: { type: 'string', default: '2000' },
     batch: { type: 'string', default: '64' },
+    codes: { type: 'string', default: 'normal' },
     rate: { type: 'string', default: '0.1' },
     classes: { type: 'string', default: '0,1,2,3,4,5,6,7,8,9' },
     fisher: { type: 'string', default: '50000' },
@@ -40,55 +43,83 @@ const first = (data: Dataset, count: string) =>
 const train = await read([1, 2, 3, 4, 5].map((i) => `data_batch_${i}`))
 const test = first(await read(['test_batch']), given.test)
 
-const revision = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
 const percent = (share: number) => (100 * share).toFixed(2)
 console.log(
-  `${cpus()[0].model}, ${devices().find(({ available }) => available)?.description}, ${revision}: ${process.argv.slice(2).join(' ')}`,
+  `${cpus()[0].model}, ${devices().find(({ available }) => available)?.description}, ${revision()}: ${process.argv.slice(2).join(' ')}`,
 )
+
+const { keep, steps, batch, rate, codes: distribution } = given
+if (keep !== undefined) mkdirSync(keep, { recursive: true })
+const settings = { steps, batch, rate, distribution, fisher: given.fisher, test: test.size }
+const parts = new FinishedParts(keep === undefined ? undefined : join(keep, 'pretrained.json'), settings)
+const files = ['resnet20-codes', 'codes'].map((name) => join(keep ?? '', `${name}.safetensors`))
 
 const model = await Model.load(given.model)
 const before = await model.clone()
-console.log(`test accuracy before ${percent((await before.measure(test)).accuracy)} %`)
-const codes = MnemonicCodes.draw(model)
-const report = await fit(model, train, {
-  steps: Number(given.steps),
-  batchSize: Number(given.batch),
-  learningRate: 1e-3,
-  augment: { pad: 4, flip: true },
-  mnemonic: { codes, rate: Number(given.rate) },
+const known = keep !== undefined && parts.has('fine-tune')
+if (known && !files.every((path) => existsSync(path)))
+  throw new Error(`expected ${files.join(' and ')} beside the results`)
+if (known) await model.loadWeights(files[0])
+const codes = known
+  ? await MnemonicCodes.load(files[1])
+  : MnemonicCodes.draw(model, {
+      distribution: distribution as CodeDistribution,
+      ...(distribution !== 'normal' && { normalize }),
+    })
+const tuned = await parts.part('fine-tune', async () => {
+  const report = await fit(model, train, {
+    steps: Number(steps),
+    batchSize: Number(batch),
+    learningRate: 1e-3,
+    augment: { pad: 4, flip: true },
+    mnemonic: { codes, rate: Number(rate) },
+  })
+  if (keep !== undefined) {
+    await model.save(files[0])
+    await codes.save(files[1])
+  }
+  const [{ accuracy: first }, { accuracy }] = [await before.measure(test), await model.measure(test)]
+  return { before: first, accuracy, seconds: report.seconds }
 })
 console.log(
-  `${report.steps} steps in ${report.seconds.toFixed(0)} s; test accuracy ${percent((await model.measure(test)).accuracy)} %`,
+  `test accuracy before ${percent(tuned.before)} %; ${steps} steps in ${tuned.seconds.toFixed(0)} s; ` +
+    `test accuracy ${percent(tuned.accuracy)} %`,
 )
-if (given.keep !== undefined) {
-  await model.save(join(given.keep, 'resnet20-codes.safetensors'))
-  await codes.save(join(given.keep, 'codes.safetensors'))
-}
 
 const rows: string[][] = []
 for (const label of given.classes.split(',').map(Number)) {
-  const [own, others] = [test.where({ class: label }), test.without({ class: label })]
-  const known = (await before.measure(others)).accuracy
-  const scrubbed = await model.clone()
-  const { seconds } = await scrub(scrubbed, { method: 'mnemonic', class: label, codes })
-  const [retained, error] = [(await scrubbed.measure(others)).accuracy, 1 - (await scrubbed.measure(own)).accuracy]
-  rows.push([String(label), percent(known), percent(retained), percent(error), seconds.toFixed(1)])
-  console.log(rows.at(-1)?.join('  '))
-  scrubbed.dispose()
+  const row = await parts.part(`class ${label}`, async () => {
+    const [own, others] = [test.where({ class: label }), test.without({ class: label })]
+    const scrubbed = await model.clone()
+    const { seconds, options } = await scrub(scrubbed, { method: 'mnemonic', class: label, codes })
+    const [known, retained] = [await before.measure(others), await scrubbed.measure(others)]
+    const { accuracy } = await scrubbed.measure(own)
+    scrubbed.dispose()
+    const accuracies = [known.accuracy, retained.accuracy, 1 - accuracy].map(percent)
+    return [String(label), ...accuracies, (options.margin as number).toFixed(2), seconds.toFixed(1)]
+  })
+  rows.push(row)
+  console.log(row.join('  '))
 }
-console.log(`\n${markdown(['class', 'A_R before %', 'A_R %', 'E_F %', 's'], rows)}\n`)
+const mean = (column: number) => rows.reduce((sum, row) => sum + Number(row[column]), 0) / rows.length
+rows.push(['mean', ...[1, 2, 3].map((column) => mean(column).toFixed(2)), '', mean(5).toFixed(1)])
+console.log(`\n${markdown(['class', 'A_R before %', 'A_R %', 'E_F %', 'margin', 's'], rows)}\n`)
 
 /** Cosine of the two diagonals, tensor by tensor. */
-const sample = first(train, given.fisher)
-const labels = Int32Array.from({ length: codes.classes }, (_, label) => label)
-const width = model.inputShape.reduce((a, b) => a * b, 1)
-const inputs = new Float32Array(codes.classes * width)
-for (const label of labels) inputs.set(codes.get(label), label * width)
-const [ofCodes, ofData] = [await model.fisherDiagonal({ inputs, labels }), await model.fisherDiagonal(sample)]
-const cosines = ofCodes.names.map((name) => {
-  const [a, b] = [ofCodes.getFloat64(name), ofData.getFloat64(name)]
-  const dot = (x: Float64Array, y: Float64Array) => x.reduce((sum, value, i) => sum + value * y[i], 0)
-  return [name, (dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))).toFixed(3)]
+const cosines = await parts.part('Fisher diagonals', async () => {
+  const labels = Int32Array.from({ length: codes.classes }, (_, label) => label)
+  const width = model.inputShape.reduce((a, b) => a * b, 1)
+  const inputs = new Float32Array(codes.classes * width)
+  for (const label of labels) inputs.set(codes.get(label), label * width)
+  const [ofCodes, ofData] = [
+    await model.fisherDiagonal({ inputs, labels }),
+    await model.fisherDiagonal(first(train, given.fisher)),
+  ]
+  return ofCodes.names.map((name) => {
+    const [a, b] = [ofCodes.getFloat64(name), ofData.getFloat64(name)]
+    const dot = (x: Float64Array, y: Float64Array) => x.reduce((sum, value, i) => sum + value * y[i], 0)
+    return [name, (dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))).toFixed(3)]
+  })
 })
-console.log(`Fisher diagonal of ten codes beside that of ${sample.size} rows\n`)
+console.log(`Fisher diagonal of ten codes beside that of ${given.fisher} rows\n`)
 console.log(markdown(['tensor', 'cosine'], cosines))

@@ -136,41 +136,44 @@ function scoresOf(logits: Float32Array, classes: number, label: number): CodeSco
   return { score: right / (classes - 1) + Number(margins[label] <= 0), margins, losses }
 }
 
-/** Halvings of the interval of log lambda1; its ends, as decades of the largest step. */
-const halvings = 8
+/** Halvings of a decade of lambda1. */
+const halvings = 6
+/** Decades of the largest step within which lambda1 is looked for where there is no lambda2. */
 const decades = [-8, 4] as const
+/** Shares of the margin that is asked for: the next is tried where one destroys the other codes. */
+const shares = [1, 0.84, 0.71, 0.59, 0.5, 0.42, 0.35, 0.3, 0.25]
 
 /**
  * Caps and sign without a number to tune, from losses and margins of the codes. For each sign the smallest lambda1 at
- * which the destroyed class's code is wrong by `multiple` times the codes' mean margin (halving, no lambda2); then caps
- * lambda2 of a third and a tenth of the largest step, each with the lambda1 that reaches the same margin. Of those that
- * reach it the one with the least mean loss on the other codes is kept.
+ * which the destroyed class's code is wrong by `multiple` times the codes' mean margin (decades, then halvings), with no
+ * lambda2, and under ever smaller ones as long as each halves the mean loss on the other codes; of both signs the one
+ * with less of it. Where that is more than a quarter of chance's, ln(K) / 4, the same for less of a margin.
  */
 export async function chooseOnCodes(
   scorer: CodeScorer,
   ratios: readonly TensorRatio[],
   multiple: number,
-): Promise<Choice> {
+): Promise<Choice & { margin: number }> {
   const { margins } = scorer.before
-  const wanted = (-multiple * margins.reduce((sum, margin) => sum + Math.abs(margin), 0)) / margins.length
-  const largest = ratios.reduce((most, ratio) => Math.max(most, ratio.largest), 0)
-  if (largest === 0) throw unreachable('no gradient at the code of the class, or at none of its parameters')
-  const found: Found[] = []
-  for (const sign of [-1, 1] as const) {
-    const first = await smallest(scorer, ratios, { largest, lambda2: Infinity, sign, wanted })
-    if (first === undefined) continue
-    found.push(first)
-    const step = ratios.reduce((most, ratio) => Math.max(most, multiplierOf(ratio, first.caps) * ratio.largest), 0)
-    for (const lambda2 of [step / 3, step / 10]) {
-      const capped = await smallest(scorer, ratios, { largest, lambda2, sign, wanted })
-      if (capped !== undefined) found.push(capped)
-    }
+  const mean = margins.reduce((sum, margin) => sum + Math.abs(margin), 0) / margins.length
+  if (ratios.every(({ largest }) => largest === 0)) {
+    throw unreachable('no gradient at the code of the class, or at none of its parameters')
   }
-  if (found.length === 0) throw unreachable('no step along the ratios of either sign')
-  const best = found.reduce((a, b) => (b.retainLoss < a.retainLoss ? b : a))
-  const other = await scorer.score(ratios, best.caps, best.sign === 1 ? -1 : 1)
-  const { caps, sign, scores } = best
-  return sign === 1 ? { caps, sign, plus: scores, minus: other } : { caps, sign, plus: other, minus: scores }
+  const limit = Math.log(margins.length) / 4
+  let best: (Found & { margin: number }) | undefined
+  for (const share of shares) {
+    const margin = share * multiple
+    for (const sign of [-1, 1] as const) {
+      const found = await leastCapped(scorer, ratios, sign, -margin * mean)
+      if (found && (best === undefined || found.retainLoss < best.retainLoss)) best = { ...found, margin }
+    }
+    if (best && best.retainLoss <= limit) break
+  }
+  if (best === undefined) throw unreachable('no step along the ratios of either sign')
+  const { caps, sign, scores, margin } = best
+  const other = await scorer.score(ratios, caps, sign === 1 ? -1 : 1)
+  const [plus, minus] = sign === 1 ? [scores, other] : [other, scores]
+  return { caps, sign, plus, minus, margin }
 }
 
 interface Found {
@@ -181,24 +184,60 @@ interface Found {
   retainLoss: number
 }
 
+/** What is looked for: the margin of the destroyed class's code, and between which decades of lambda1. */
+interface Search {
+  lambda2: number
+  sign: 1 | -1
+  wanted: number
+  decades: readonly [number, number]
+}
+
+/** The candidate of the largest lambda2 that no smaller one halves the others' loss of. */
+async function leastCapped(
+  scorer: CodeScorer,
+  ratios: readonly TensorRatio[],
+  sign: 1 | -1,
+  wanted: number,
+): Promise<Found | undefined> {
+  const largest = ratios.map((ratio) => ratio.largest).filter((value) => value > 0)
+  const most = Math.log10(Math.max(...largest))
+  // A finite cap, so that reports can hold it: above any step there is.
+  const uncapped = 10 ** decades[1]
+  const range = [decades[0] - most, decades[1] - most] as const
+  let last = await smallest(scorer, ratios, { lambda2: uncapped, sign, wanted, decades: range })
+  if (last === undefined) return undefined
+  let best = last
+  let lambda2 = last.caps.lambda1 * 10 ** most
+  for (let idle = 0; idle < 2;) {
+    lambda2 /= Math.sqrt(10)
+    // From where every tensor is at its lambda2 on nothing changes; a smaller lambda2 needs no smaller lambda1.
+    const end = Math.log10(lambda2 / Math.min(...largest)) + 1
+    const from = Math.log10(last.caps.lambda1)
+    const found = await smallest(scorer, ratios, { lambda2, sign, wanted, decades: [from, end] })
+    if (found === undefined) break
+    if (found.retainLoss < best.retainLoss / 2) [best, idle] = [found, 0]
+    else idle++
+    last = found
+  }
+  return best
+}
+
+/** The smallest lambda1 that reaches the margin: margins need not fall for ever, so the first decade that does is halved. */
 async function smallest(
   scorer: CodeScorer,
   ratios: readonly TensorRatio[],
-  { largest, lambda2, sign, wanted }: { largest: number; lambda2: number; sign: 1 | -1; wanted: number },
+  { lambda2, sign, wanted, decades: [first, end] }: Search,
 ): Promise<Found | undefined> {
   const at = async (exponent: number): Promise<Found> => {
-    // A finite cap, so that reports can hold it: above any step there is.
-    const lambda1 = 10 ** exponent / largest
-    const caps = { lambda1, lambda2: Math.min(lambda2, 10 ** decades[1]) }
+    const caps = { lambda1: 10 ** exponent, lambda2 }
     const scores = await scorer.score(ratios, caps, sign)
     const others = scores.losses.filter((_, c) => c !== scorer.label)
     return { caps, sign, scores, retainLoss: others.reduce((sum, loss) => sum + loss, 0) / others.length }
   }
   const reaches = ({ scores }: Found) => scores.margins[scorer.label] <= wanted
-  let [low, high]: [number, number] = [...decades]
-  // Margins need not fall for ever along the steps: the first decade that reaches is the one to halve.
   let reached: Found | undefined
-  for (let exponent = low; exponent <= high && reached === undefined; exponent++) {
+  let [low, high] = [first, first]
+  for (let exponent = first; exponent <= end && reached === undefined; exponent++) {
     const tried = await at(exponent)
     if (reaches(tried)) [reached, low, high] = [tried, exponent - 1, exponent]
   }

@@ -7,6 +7,8 @@ export type Unused = 'leave' | 'move'
 export interface RatioRules {
   /** Added to both sums (the released code's 1e-16; 0 for the exact ratio). */
   floor: number
+  /** The same as a share of the tensor's mean R: free of scale. 0 where left out. */
+  relativeFloor?: number
   unused: Unused
 }
 
@@ -33,11 +35,12 @@ export async function fisherRatios(
   forget: Float64Array,
   retain: Float64Array,
   layout: readonly LayoutEntry[],
-  { floor, unused }: RatioRules,
+  { floor: absolute, relativeFloor = 0, unused }: RatioRules,
 ): Promise<TensorRatio[]> {
   const found: TensorRatio[] = []
   for (const entry of layout) {
     const { offset, size } = entry
+    const floor = absolute + (relativeFloor === 0 ? 0 : relativeFloor * mean(retain.subarray(offset, offset + size)))
     const eta = new Float64Array(size)
     let largest = 0
     let infinite = 0
@@ -57,6 +60,12 @@ export async function fisherRatios(
     await breathe()
   }
   return found
+}
+
+function mean(values: Float64Array): number {
+  let sum = 0
+  for (const value of values) sum += value
+  return values.length === 0 ? 0 : sum / values.length
 }
 
 /** The caps: lambda1 on the multiplier of eta, lambda2 on the largest step of a tensor. */

@@ -21,7 +21,8 @@ export interface MnemonicOptions extends CommonScrubOptions {
   lambda2?: number
   /**
    * Where the caps are chosen: how wrong the destroyed class's code is to become, as a multiple of the margin (logit of
-   * the own class minus the largest other one) that the codes had on average; default 2.
+   * the own class minus the largest other one) that the codes had on average; default 2. Less where that would destroy
+   * the other codes; the report's options say what it was.
    */
   margin?: number
   /**
@@ -31,6 +32,11 @@ export interface MnemonicOptions extends CommonScrubOptions {
   balance?: 'each' | 'none'
   /** Added to both Fishers before the ratio: default 0 with chosen caps, 1e-16 (the released code's) with given ones. */
   floor?: number
+  /**
+   * Added to both as a share of the tensor's mean F_R, so that weights which no other code needs are not moved without
+   * measure: default 1e-3 with chosen caps, 0 with given ones.
+   */
+  relativeFloor?: number
   /** Parameters that no code reaches (0 / 0): 'leave' (default), or 'move' as eta = 1, as released. */
   unused?: Unused
 }
@@ -68,6 +74,7 @@ const table = {
   margin: optional(number({ above: 0 })),
   balance: optional(oneOf('each', 'none')),
   floor: optional(number({ min: 0 })),
+  relativeFloor: optional(number({ min: 0 })),
   unused: withDefault(oneOf('leave', 'move'), 'leave'),
 }
 
@@ -93,23 +100,24 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
   async run({ work, passes }, options) {
     const { class: label, codes, unused } = options
     const chosen = options.lambda1 === undefined
-    const { balance = chosen ? 'each' : 'none', floor = chosen ? 0 : 1e-16, margin = 2 } = options
+    const { balance = chosen ? 'each' : 'none', floor = chosen ? 0 : 1e-16 } = options
+    const relativeFloor = options.relativeFloor ?? (chosen ? 1e-3 : 0)
     const scorer = await CodeScorer.of(work, codes, label, passes)
     try {
       checkLearned(scorer.before, label)
       const fishers = await codeFishers(work, codes, label, balance, passes)
       const layout = work.engine.network.layout
-      const ratios = await fisherRatios(fishers.forget, fishers.retain, layout, { floor, unused })
+      const ratios = await fisherRatios(fishers.forget, fishers.retain, layout, { floor, relativeFloor, unused })
       const { lambda1, lambda2 } = options
-      const choice: Choice =
+      const choice: Choice & { margin?: number } =
         lambda1 !== undefined && lambda2 !== undefined
           ? await scorer.compare(ratios, { lambda1, lambda2 })
-          : await chooseOnCodes(scorer, ratios, margin)
+          : await chooseOnCodes(scorer, ratios, options.margin ?? 2)
       await scorer.apply(ratios, choice.caps, choice.sign)
-      const { caps, sign, plus, minus } = choice
+      const { caps, sign, plus, minus, margin } = choice
       return {
         sampleVisits: codes.classes * (scorer.candidates + 2),
-        chosen: { ...caps, balance, floor, ...(chosen && { margin }) },
+        chosen: { ...caps, balance, floor, relativeFloor, ...(chosen && { margin }) },
         details: {
           sign,
           caps,

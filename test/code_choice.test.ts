@@ -1,0 +1,99 @@
+// The choice of caps on the codes: against a model of how codes answer, in which the right choice is known.
+import { describe, expect, it } from 'vitest'
+import { chooseOnCodes, type CodeScorer, type CodeScores } from '../lib/scrub/code_choice.js'
+import { fisherRatios, multiplierOf, type Caps, type TensorRatio } from '../lib/scrub/fisher_ratio.js'
+
+const layout = [2, 3].map((size, i) => ({ name: `t${i}`, shape: [size], offset: i * 2, size }))
+const rules = { floor: 0, unused: 'leave' } as const
+
+describe('fisherRatios() with a relative floor', () => {
+  const forget = Float64Array.of(4, 1e-6, 1, 1, 0)
+  const retain = Float64Array.of(2, 1e-12, 0, 1, 1)
+
+  it('adds a share of the mean of R, tensor by tensor', async () => {
+    const [a, b] = await fisherRatios(forget, retain, layout, { ...rules, relativeFloor: 0.1 })
+    const of = (f: number, r: number, mean: number) => (f + 0.1 * mean) / (r + 0.1 * mean)
+    expect(a.eta[0]).toBeCloseTo(of(4, 2, 1), 9)
+    expect(a.eta[1]).toBeCloseTo(1, 4)
+    expect(b.eta[0]).toBeCloseTo(of(1, 0, 2 / 3), 9)
+    const [exact] = await fisherRatios(forget, retain, layout, rules)
+    expect(exact.eta[1]).toBeCloseTo(1e6, 3)
+  })
+
+  it('is free of scale', async () => {
+    const scaled = [forget, retain].map((values) => values.map((value) => 1e-20 * value))
+    const [one, other] = [
+      await fisherRatios(forget, retain, layout, { ...rules, relativeFloor: 1e-3 }),
+      await fisherRatios(scaled[0], scaled[1], layout, { ...rules, relativeFloor: 1e-3 }),
+    ]
+    one.forEach(({ eta }, t) => eta.forEach((value, i) => expect(other[t].eta[i] / value).toBeCloseTo(1, 9)))
+  })
+})
+
+/** Ten codes of margin 8; what a candidate does to the class's code and to the loss of the others is up to the caller. */
+function scorer(answer: (steps: number[], sign: number) => { fall: number; loss: number }): CodeScorer {
+  const scores = (own: number, loss: number): CodeScores => ({
+    score: 0,
+    margins: Array.from({ length: 10 }, (_, c) => (c === 0 ? own : 8)),
+    losses: Array.from({ length: 10 }, () => loss),
+  })
+  const score = (ratios: readonly TensorRatio[], caps: Caps, sign: 1 | -1) => {
+    const { fall, loss } = answer(
+      ratios.map((ratio) => multiplierOf(ratio, caps) * ratio.largest),
+      sign,
+    )
+    return Promise.resolve(scores(8 - fall, loss))
+  }
+  return { before: scores(8, 1e-3), label: 0, score } as unknown as CodeScorer
+}
+
+const ratios = (largest: number[]): TensorRatio[] =>
+  largest.map((value, i) => ({ ...layout[i], eta: new Float64Array(layout[i].size).fill(value), largest: value }))
+
+describe('chooseOnCodes()', () => {
+  it('caps a tensor of huge ratios far below what the others need', async () => {
+    // The first tensor, a million times as steep, only does harm; the second is what the class needs.
+    const found = await chooseOnCodes(
+      scorer(([harm, useful], sign) => ({ fall: sign < 0 ? 10 * useful + 0.01 * harm : 0, loss: 0.05 * harm })),
+      ratios([1e7, 10]),
+      2,
+    )
+    expect(found.sign).toBe(-1)
+    expect(found.margin).toBe(2)
+    expect(found.minus.margins[0]).toBeLessThanOrEqual(-16)
+    expect(found.minus.margins[0]).toBeGreaterThan(-17)
+    expect(found.minus.losses[1]).toBeLessThan(0.2)
+    expect(found.caps.lambda1).toBeGreaterThan(0.1)
+  })
+
+  it('asks for less where the whole margin would destroy the other codes', async () => {
+    const found = await chooseOnCodes(
+      scorer((steps, sign) => {
+        const size = Math.max(...steps)
+        return { fall: sign < 0 ? 10 * size : 0, loss: size < 1.7 ? 0.01 * size : 5 * size }
+      }),
+      ratios([3, 5]),
+      2,
+    )
+    // A fall of 17 and less leaves the others alone: margins of up to 9 / 8 of the mean.
+    expect(found.margin).toBeCloseTo(1, 9)
+    expect(found.minus.margins[0]).toBeLessThanOrEqual(-8)
+    expect(found.minus.losses[1]).toBeLessThan(Math.log(10) / 4)
+  })
+
+  it('keeps the least harm where every margin does much, and says where no step reaches any', async () => {
+    const found = await chooseOnCodes(
+      scorer(([size], sign) => ({ fall: sign > 0 ? size : 0, loss: 3 + size })),
+      ratios([1, 1]),
+      2,
+    )
+    expect([found.sign, found.margin]).toEqual([1, 0.5])
+    await expect(
+      chooseOnCodes(
+        scorer(() => ({ fall: 1, loss: 0 })),
+        ratios([1, 1]),
+        2,
+      ),
+    ).rejects.toMatchObject({ code: 'ERR_NOT_CONVERGED' })
+  })
+})
