@@ -11,6 +11,10 @@ namespace {
 // A forward pass of the small batch takes about so long; what a rehearsal takes is a few times that, however deep the
 // network: steps that repeat are timed once.
 constexpr double forward_seconds = 0.04;
+// Kernels on tiles take whole blocks of images, others what does not fill one: a block is rehearsed where it takes no
+// longer than this.
+constexpr double block_seconds = 0.15;
+constexpr int64_t block_images = 32;
 
 // Of each device, on its queue's thread alone. Never destroyed: the threads outlive every static object.
 Calibration& calibration_of(StepQueue& queue) {
@@ -45,7 +49,9 @@ void DeviceForecast::plan() {
 
 void DeviceForecast::open_rehearsal() {
   const double rate = calibration_of(queue()).rates(dtype_, precision_).gemm;
-  const double rows = forward_seconds * rate / std::max(1.0, forward_flops(placed_->network));
+  const double row_flops = std::max(1.0, forward_flops(placed_->network));
+  const bool block = block_images * row_flops <= block_seconds * rate;
+  const double rows = std::max(forward_seconds * rate / row_flops, block ? block_images : 0.0);
   ProductOptions options = options_;
   options.batch = std::min<int64_t>(options.batch, 2);
   while (2 * options.batch <= options_.batch && static_cast<double>(2 * options.batch) <= rows) options.batch *= 2;
