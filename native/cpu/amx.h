@@ -11,6 +11,8 @@ bool amx_gemm(const GemmShape& shape, const float* a, const float* b, float* c);
 bool amx_conv(const ConvShape& shape, const float* x, const float* w, float* y);
 bool amx_conv_input_gradient(const ConvShape& shape, const float* w, const float* y_bar, float* x_bar);
 bool amx_conv_weight_gradient(const ConvShape& shape, const float* x, const float* y_bar, float* w_bar);
+bool amx_conv_grad_squares(const ConvShape& shape, const float* x, const float* y_bar, float* s);
+bool amx_linear_grad_squares(int64_t n, int64_t t, int64_t i, int64_t o, const float* x, const float* y_bar, float* s);
 
 // What a product of tiles leaves: c = alpha t + beta c for `rows` by `columns` of it; beta 0 does not read c.
 struct AmxOut {

@@ -4,6 +4,7 @@
 
 #include "cpu/amx.h"
 #include "cpu/amx_pieces.h"
+#include "cpu/amx_weight_blocks.h"
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "cpu/panels.h"
@@ -12,10 +13,6 @@
 namespace palimpsest::cpu {
 namespace {
 
-constexpr int64_t pair = 2 * amx_rows;  // outputs and channels of one call of the kernel
-constexpr int64_t block = pair * pair;  // of sums
-constexpr int64_t cached_tiles = 400;   // packed, 1.2 MiB: they stay in the second-level cache
-
 // How the work is cut. Pieces and parts depend on the shape only: they decide in which order a sum is added up.
 struct Plan {
   AmxPieces pieces;
@@ -23,9 +20,6 @@ struct Plan {
   int64_t x_cuts = 1, y_cuts = 1;  // of pairs of channel and output tiles
   int64_t rows = 1;                // of positions that are packed together
 };
-
-int64_t pairs(int64_t channels) { return ceil_div(channels, pair); }
-int64_t tiles(int64_t channels) { return ceil_div(channels, amx_rows); }
 
 // Processor cycles of a thread's share, as packing and cache misses weigh on them; twice where the packed tiles do not
 // stay in the cache.
@@ -75,10 +69,8 @@ class WeightSums {
 
   int64_t x_tiles() const { return reach_.span(plan_.rows) * columns() * x_width(); }
   int64_t y_tiles() const { return plan_.rows * plan_.pieces.width * y_width(); }
-  int64_t part_blocks() const { return pairs(s_.o) * pairs(s_.c) * s_.kh * s_.kw; }
 
-  // Items [begin, end): cuts of outputs within cuts of channels, each in parts. sums [part][o pair][c
-  // pair][tap][32][32].
+  // Items [begin, end): cuts of outputs within cuts of channels, each in parts.
   void run(const AmxKernels& kernels, int64_t begin, int64_t end, uint16_t* x_tiles, uint16_t* y_tiles, float* sums) {
     x_at_ = x_tiles, y_at_ = y_tiles;
     held_.assign(static_cast<size_t>(reach_.span(plan_.rows)), -1);
@@ -90,7 +82,7 @@ class WeightSums {
           pairs(s_.o) * (cut % plan_.y_cuts) / plan_.y_cuts, pairs(s_.o) * (cut % plan_.y_cuts + 1) / plan_.y_cuts};
       if (now.x != cut_.x) std::fill(held_.begin(), held_.end(), -1);
       cut_ = now;
-      sum_part(kernels, part, sums + part * part_blocks() * block);
+      sum_part(kernels, part, sums + part * weight_blocks(s_) * block);
     }
   }
 
@@ -123,18 +115,10 @@ class WeightSums {
   }
 
   void pack_y(const AmxKernels& kernels, int64_t group, int64_t i, int64_t rows) {
-    const float* row_at[amx_depth];
-    const float* kept[amx_depth];
-    const int64_t first = cut_.y * pair, last = std::min(s_.o, cut_.y_end * pair);
+    const AmxChannels outputs{cut_.y * pair, std::min(s_.o, cut_.y_end * pair), y_width()};
     for (int64_t row = 0; row < rows; ++row) {
-      reach_.find_y(y_bar_, group, i + row, row_at);
-      for (int64_t j = 0; j < plan_.pieces.width; ++j) {
-        const float* const* at = reach_.keep_y(j, row_at, kept);
-        uint16_t* tile = y_at_ + (row * plan_.pieces.width + j) * y_width() * amx_tile;
-        for (int64_t o = first; o < last; o += amx_rows, tile += amx_tile) {
-          kernels.pack_left_at(std::min(amx_rows, last - o), at, j * s_.o + o, tile);
-        }
-      }
+      reach_.pack_y_row(kernels, y_bar_, group, i + row, outputs,
+                        y_at_ + row * plan_.pieces.width * y_width() * amx_tile);
     }
   }
 
@@ -145,19 +129,8 @@ class WeightSums {
     const int64_t key = group * (reach_.span(plan_.pieces.height) + 1) + h + s_.pad_top;
     if (held == key || !reach_.has_row(h)) return;
     held = key;
-    const float* row_at[amx_depth];
-    const float* kept[amx_depth];
-    const int64_t first = cut_.x * pair, last = std::min(s_.c, cut_.x_end * pair);
-    reach_.find_x(x_, group, h, row_at);
-    uint16_t* to = x_at_ + slot(h) * columns() * x_width() * amx_tile;
-    for (const int64_t w : reach_.columns()) {
-      const float* const* at = reach_.keep_x(w, row_at, kept);
-      uint16_t* tile = to;
-      for (int64_t c = first; c < last; c += amx_rows, tile += amx_tile) {
-        kernels.pack_right_at(std::min(amx_rows, last - c), at, w * s_.c + c, tile);
-      }
-      to += x_width() * amx_tile;
-    }
+    const AmxChannels channels{cut_.x * pair, std::min(s_.c, cut_.x_end * pair), x_width()};
+    reach_.pack_x_row(kernels, x_, group, h, channels, x_at_ + slot(h) * columns() * x_width() * amx_tile);
   }
 
   // The pairs of tiles that each tap multiplies in these rows.
@@ -214,32 +187,6 @@ class WeightSums {
   std::vector<Steps> lists_;   // of each tap
 };
 
-// [part][o pair][c pair][tap][32][32] -> [o][c][tap], the parts added in order.
-void add_parts(const ConvShape& s, int64_t parts, const float* sums, float* w_bar) {
-  const TypedKernels<float>& kernels = typed_kernels<float>();
-  const int64_t taps = s.kh * s.kw, size = pairs(s.o) * pairs(s.c) * taps * block;
-  float* memory = workspace<float>(Slot::amx_left, thread_count() * taps * block);
-  const double work = static_cast<double>(size * parts);
-  parallel_for(pairs(s.o) * pairs(s.c), work, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t at = begin; at < end; ++at) {
-      const int64_t o = at / pairs(s.c) * pair, c = at % pairs(s.c) * pair;
-      const float* from = sums + at * taps * block;
-      if (parts > 1) {
-        float* added = memory + thread * taps * block;
-        for (int64_t e = 0; e < taps * block; ++e) added[e] = from[e] + from[size + e];
-        for (int64_t part = 2; part < parts; ++part) {
-          for (int64_t e = 0; e < taps * block; ++e) added[e] += from[part * size + e];
-        }
-        from = added;
-      }
-      for (int64_t row = 0; row < std::min(pair, s.o - o); ++row) {
-        kernels.transpose(taps, std::min(pair, s.c - c), from + row * pair, block, w_bar + ((o + row) * s.c + c) * taps,
-                          taps);
-      }
-    }
-  });
-}
-
 // oneDNN's products take a cycle for about 40 FLOPs: it is as quick for 16 outputs and 16 channels, for 1 x 1 kernels
 // of few channels, and quicker below that.
 bool worth(const ConvShape& s, const AmxPieces& pieces) {
@@ -262,7 +209,7 @@ bool amx_conv_weight_gradient(const ConvShape& s, const float* x, const float* y
   const int64_t x_size = sums.x_tiles() * amx_tile, y_size = sums.y_tiles() * amx_tile;
   uint16_t* x_tiles = workspace<uint16_t>(Slot::amx_right, thread_count() * x_size);
   uint16_t* y_tiles = workspace<uint16_t>(Slot::amx_left, thread_count() * y_size);
-  float* all = workspace<float>(Slot::amx_sums, plan.parts * sums.part_blocks() * block);
+  float* all = workspace<float>(Slot::amx_sums, plan.parts * weight_blocks(s) * block);
   const double work = piece_cycles(s, pieces);
   parallel_for(plan.parts * plan.x_cuts * plan.y_cuts, work, [&](int64_t begin, int64_t end, int thread) {
     WeightSums own = sums;
@@ -270,7 +217,7 @@ bool amx_conv_weight_gradient(const ConvShape& s, const float* x, const float* y
     own.run(*kernels, begin, end, x_tiles + thread * x_size, y_tiles + thread * y_size, all);
     kernels->end();
   });
-  add_parts(s, plan.parts, all, w_bar);
+  add_weight_parts(s, plan.parts, all, w_bar);
   return true;
 }
 

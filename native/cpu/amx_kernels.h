@@ -47,6 +47,9 @@ struct AmxKernels {
   // The same, amx_depth steps that lie anywhere: step k starts at at[k] + offset, and is zero where at[k] is null.
   void (*pack_left_at)(int64_t rows, const float* const* at, int64_t offset, uint16_t* tile);
   void (*pack_right_at)(int64_t columns, const float* const* at, int64_t offset, uint16_t* tile);
+
+  // sums[i] += x[i]^2 for i < count, a multiple of 16; both 64-byte aligned.
+  void (*add_squares)(int64_t count, const float* x, float* sums);
 };
 
 // Null where this build does not contain them.

@@ -102,6 +102,7 @@ struct Start {
   int64_t images, image, rows, row, column;
 };
 
+// Where the amx_depth steps of a row's tiles start, for its column 0; null where there is none.
 void find(const AmxPieces& pieces, const Start& start, const float* from, int64_t group, int64_t first_row,
           int64_t row_step, const float** at) {
   const float** end = at + amx_depth;
@@ -117,6 +118,7 @@ void find(const AmxPieces& pieces, const Start& start, const float* from, int64_
   std::fill(at, end, nullptr);
 }
 
+// The list for one column: that of the row, or `kept`, a copy without the pieces that have it outside.
 const float* const* keep(const AmxPieces& pieces, int64_t column, int64_t step, int64_t width, const float* const* at,
                          const float** kept) {
   if (column >= 0 && column + (pieces.columns - 1) * step < width) return at;
@@ -129,22 +131,38 @@ const float* const* keep(const AmxPieces& pieces, int64_t column, int64_t step, 
 
 }  // namespace
 
-void AmxReach::find_x(const float* x, int64_t group, int64_t h, const float** at) const {
-  const int64_t row = shape_.w * shape_.c, column = pieces_.width * shape_.stride_w * shape_.c;
-  find(pieces_, {shape_.n, shape_.h * row, shape_.h, row, column}, x, group, h, pieces_.height * shape_.stride_h, at);
+void AmxReach::pack_x_row(const AmxKernels& kernels, const float* x, int64_t group, int64_t h,
+                          const AmxChannels& channels, uint16_t* to) const {
+  const int64_t row = shape_.w * shape_.c, step = pieces_.width * shape_.stride_w;
+  const float* row_at[amx_depth];
+  const float* kept[amx_depth];
+  find(pieces_, {shape_.n, shape_.h * row, shape_.h, row, step * shape_.c}, x, group, h,
+       pieces_.height * shape_.stride_h, row_at);
+  for (const int64_t w : columns_) {
+    const float* const* at = keep(pieces_, w, step, shape_.w, row_at, kept);
+    uint16_t* tile = to;
+    for (int64_t c = channels.first; c < channels.last; c += amx_rows, tile += amx_tile) {
+      kernels.pack_right_at(std::min(amx_rows, channels.last - c), at, w * shape_.c + c, tile);
+    }
+    to += channels.tiles * amx_tile;
+  }
 }
 
-void AmxReach::find_y(const float* y, int64_t group, int64_t i, const float** at) const {
-  const int64_t row = shape_.ow * shape_.o, column = pieces_.width * shape_.o;
-  find(pieces_, {shape_.n, shape_.oh * row, shape_.oh, row, column}, y, group, i, pieces_.height, at);
-}
-
-const float* const* AmxReach::keep_x(int64_t w, const float* const* at, const float** kept) const {
-  return keep(pieces_, w, pieces_.width * shape_.stride_w, shape_.w, at, kept);
-}
-
-const float* const* AmxReach::keep_y(int64_t j, const float* const* at, const float** kept) const {
-  return keep(pieces_, j, pieces_.width, shape_.ow, at, kept);
+void AmxReach::pack_y_row(const AmxKernels& kernels, const float* y, int64_t group, int64_t i,
+                          const AmxChannels& outputs, uint16_t* to) const {
+  const int64_t row = shape_.ow * shape_.o;
+  const float* row_at[amx_depth];
+  const float* kept[amx_depth];
+  find(pieces_, {shape_.n, shape_.oh * row, shape_.oh, row, pieces_.width * shape_.o}, y, group, i, pieces_.height,
+       row_at);
+  for (int64_t j = 0; j < pieces_.width; ++j) {
+    const float* const* at = keep(pieces_, j, pieces_.width, shape_.ow, row_at, kept);
+    uint16_t* tile = to;
+    for (int64_t o = outputs.first; o < outputs.last; o += amx_rows, tile += amx_tile) {
+      kernels.pack_left_at(std::min(amx_rows, outputs.last - o), at, j * shape_.o + o, tile);
+    }
+    to += outputs.tiles * amx_tile;
+  }
 }
 
 }  // namespace palimpsest::cpu

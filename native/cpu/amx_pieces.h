@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "cpu/amx_kernels.h"
 
 namespace palimpsest::cpu {
 
@@ -24,6 +25,11 @@ double product_cycles(const ConvShape& shape, const AmxPieces& pieces);
 double pack_cycles(const AmxPieces& pieces, double x_tiles, double y_tiles);
 double piece_cycles(const ConvShape& shape, const AmxPieces& pieces);
 
+// Channels [first, last), and the tiles from one column to the next.
+struct AmxChannels {
+  int64_t first, last, tiles;
+};
+
 // Which rows and columns of x the tiles of a piece read; a piece's first row and column are 0, pads below.
 class AmxReach {
  public:
@@ -39,12 +45,11 @@ class AmxReach {
   // Rows of x that `rows` rows of positions span.
   int64_t span(int64_t rows) const { return (rows - 1) * shape_.stride_h + (shape_.kh - 1) * shape_.dilation_h + 1; }
 
-  // Where the amx_depth steps of a row's tiles start, null where there is none: in its column w = 0 of x, j = 0 of y.
-  void find_x(const float* x, int64_t group, int64_t h, const float** at) const;
-  void find_y(const float* y, int64_t group, int64_t i, const float** at) const;
-  // The list for one column: that of the row, or `kept`, a copy without the pieces that have it outside.
-  const float* const* keep_x(int64_t w, const float* const* at, const float** kept) const;
-  const float* const* keep_y(int64_t j, const float* const* at, const float** kept) const;
+  // Tiles of a row, [column][channel tile], of x in columns() and of y_bar in all columns of a piece.
+  void pack_x_row(const AmxKernels& kernels, const float* x, int64_t group, int64_t h, const AmxChannels& channels,
+                  uint16_t* to) const;
+  void pack_y_row(const AmxKernels& kernels, const float* y, int64_t group, int64_t i, const AmxChannels& outputs,
+                  uint16_t* to) const;
 
  private:
   ConvShape shape_;

@@ -189,6 +189,9 @@ void CpuBackend::conv_grad_squares(const ConvShape& shape, const Tensor& x, cons
   check_conv(shape, x, s, y_bar);
   with_float("conv_grad_squares", x.dtype, [&](auto zero) {
     using T = decltype(zero);
+    if constexpr (std::is_same_v<T, float>) {
+      if (amx_conv_grad_squares(shape, x.as<const T>(), y_bar.as<const T>(), s.as<T>())) return;
+    }
     cpu::conv_grad_squares<T>(shape, x.as<const T>(), y_bar.as<const T>(), s.as<T>());
   });
 }
@@ -201,6 +204,9 @@ void CpuBackend::linear_grad_squares(int64_t n, int64_t t, int64_t i, int64_t o,
   expect_count("s", i * o, s);
   with_float("linear_grad_squares", x.dtype, [&](auto zero) {
     using T = decltype(zero);
+    if constexpr (std::is_same_v<T, float>) {
+      if (t > 1 && amx_linear_grad_squares(n, t, i, o, x.as<const T>(), y_bar.as<const T>(), s.as<T>())) return;
+    }
     cpu::linear_grad_squares<T>(n, t, i, o, x.as<const T>(), y_bar.as<const T>(), s.as<T>());
   });
 }

@@ -132,6 +132,13 @@ void pack_left_at(int64_t rows, const float* const* at, int64_t offset, uint16_t
   transpose_tile(tile);
 }
 
+void add_squares(int64_t count, const float* x, float* sums) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const __m512 value = _mm512_load_ps(x + i);
+    _mm512_store_ps(sums + i, _mm512_fmadd_ps(value, value, _mm512_load_ps(sums + i)));
+  }
+}
+
 // Tiles 0 to 3 are c's, 4 and 5 the left factor's part of both rows, 6 and 7 the right one's of both columns.
 template <int row_tiles, int column_tiles>
 void load_c(const AmxProduct& p) {
@@ -198,8 +205,8 @@ void multiply(const AmxProduct& p) {
 }
 
 constexpr AmxKernels table{
-    begin,        end,          multiply, pack_left, pack_left_by_columns, pack_right, pack_right_by_columns,
-    pack_left_at, pack_right_at};
+    begin,        end,           multiply,   pack_left, pack_left_by_columns, pack_right, pack_right_by_columns,
+    pack_left_at, pack_right_at, add_squares};
 
 }  // namespace
 
