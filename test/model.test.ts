@@ -347,7 +347,7 @@ describe('devices and loading', () => {
 
   it('says what there is, and refuses what there is not with the reason', async () => {
     expect(devices().map(({ name }) => name)).toContain('cpu')
-    expect(model.device).toBe('cpu')
+    expect(devices().map(({ name }) => name)).toContain(model.device)
     for (const make of [
       () => Model.fromNetwork(build(), { device: 'cuda:99' }),
       () => Model.fromNetwork(build(), { device: 'tpu' as never }),

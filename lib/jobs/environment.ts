@@ -10,7 +10,8 @@ export function environmentOf(device: string): Environment {
   if (!available || description === undefined) {
     throw new PalimpsestError('ERR_ENVIRONMENT', `expected a worker with device '${device}', got one without it`)
   }
-  const threads = Number(/(\d+) threads?/.exec(description)?.[1] ?? 1)
+  // Those of the process, which has them on the CPU whatever it computes on.
+  const threads = Number(/(\d+) threads?/.exec(deviceCalled('cpu')?.description ?? '')?.[1] ?? 1)
   return { device, threads, description, version: native().version() }
 }
 
