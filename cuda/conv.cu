@@ -92,7 +92,8 @@ void run_phases(Device& device, const ConvShape& s, const TapConv* phases, int c
   convs.x = x, convs.w = packed, convs.y = y;
   convs.columns = static_cast<int>((one.out + pack - 1) / pack * pack);
   convs.aligned_x = is_aligned<T>(x, {one.in, one.x_channels});
-  convs.aligned_y = is_aligned<T>(y, {one.out, one.y_column, one.y_row, one.y_image, s.c});
+  convs.aligned_y = is_aligned<T>(y, {one.out, one.y_column, one.y_row, one.y_image});
+  for (int i = 0; i < count; ++i) convs.aligned_y &= is_aligned<T>(y, {phases[i].y_first});
   const auto groups = static_cast<unsigned>(s.groups), layers = static_cast<unsigned>(count);
   constexpr int threads = 128;
   const int64_t elements = static_cast<int64_t>(one.in) * convs.columns;
