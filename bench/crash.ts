@@ -1,9 +1,9 @@
-// Kills training and forget at random moments: npx tsx bench/crash.ts [50] [seed]. Ends with how many came out the same.
+// Kills training and both arms of forget at random moments: npx tsx bench/crash.ts [50] [seed]. Ends with how many came out the same.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RandomStream } from '../lib/philox.js'
-import { CrashRounds } from './crash/rounds.js'
+import { CrashRounds, phases } from './crash/rounds.js'
 
 const [count = '50', seed = '1'] = process.argv.slice(2)
 const root = mkdtempSync(join(tmpdir(), 'palimpsest-crash-'))
@@ -13,7 +13,7 @@ await rounds.prepare()
 const found: Record<string, number> = {}
 let [kills, same] = [0, 0]
 for (let tries = 0; kills < Number(count) && tries < 4 * Number(count); tries++) {
-  const phase = kills % 2 === 0 ? 'fit' : 'forget'
+  const phase = phases[kills % phases.length]
   const round = await rounds.round(phase, random.next() / 2 ** 32, tries % 5 === 4 ? 'pool' : 'here')
   if (!round.inTime) continue
   kills++

@@ -14,7 +14,7 @@ import { readNetwork } from './record/network_file.js'
 import { keyWords, orderOf, placeRows, preparationOf, type PlacedRow } from './record/rows.js'
 import type { Standing } from './record/standing.js'
 import { RecordStore } from './record/store.js'
-import { adoptShard, trainShards, visitsOf, type ShardWork } from './record/train.js'
+import { adoptShard, sideBySide, trainShards, visitsOf, type ShardWork } from './record/train.js'
 
 /** Where a row went in training. */
 export interface RowPlace {
@@ -191,16 +191,17 @@ export class TrainingRecord {
     })
     const left = works.filter(({ first }) => first <= this.slices)
     const how = { ...passes, phase: 'fitSharded' }
-    const jobs = { count: 0, seconds: 0 }
-    await this.withRunner(runner, (using) =>
-      trainShards(this.#store, this.#data, left, using, how, async (trained) => {
+    const jobs = { count: 0, seconds: 0, atOnce: 1 }
+    await this.withRunner(runner, (using) => {
+      jobs.atOnce = sideBySide(using, this.manifest)
+      return trainShards(this.#store, this.#data, left, using, how, async (trained) => {
         jobs.count++
         jobs.seconds += trained.result.seconds
         const { shard } = trained.work
         const state = await adoptShard(this.#store, this.manifest.states[shard], trained)
         await this.#store.commit({ ...this.manifest, states: this.manifest.states.with(shard, state) })
-      }),
-    )
+      })
+    })
     const visits = left.reduce((sum, work) => sum + visitsOf(work, this.manifest.epochs), 0)
     if (this.manifest.ledger.length === 0) {
       const shards = works.map(({ shard }) => ({ shard, slice: 1 }))

@@ -6,9 +6,10 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { fitSharded, forget, resumeRecord } from '../../lib/index.js'
 import { TrainingRecord } from '../../lib/record.js'
-import { here, makeData, makeModel, optionsOf, revoked, work } from './setup.js'
+import { here, makeData, makeModel, optionsOf, preferOf, revoked, work } from './setup.js'
 
-export type Phase = 'fit' | 'forget'
+export const phases = ['fit', 'forget', 'direct'] as const
+export type Phase = (typeof phases)[number]
 
 export interface Round {
   phase: Phase
@@ -48,18 +49,22 @@ export class CrashRounds {
   readonly #root: string
   #rounds = 0
   #reference: Record<Phase, string> | undefined
-  #seconds: Record<Phase, number> = { fit: 0, forget: 0 }
+  #seconds: Record<Phase, number> = { fit: 0, forget: 0, direct: 0 }
 
   constructor(root: string) {
     this.#root = root
   }
 
+  get #fitted(): string {
+    return join(this.#root, 'fitted')
+  }
+
   /** What is to come out, and how long it takes. */
   async prepare(): Promise<void> {
-    const folder = join(this.#root, 'reference')
     const found: Partial<Record<Phase, string>> = {}
-    for (const phase of ['fit', 'forget'] as const) {
-      if (phase === 'forget') cpSync(folder, join(this.#root, 'fitted'), { recursive: true })
+    for (const phase of phases) {
+      const folder = phase === 'fit' ? this.#fitted : join(this.#root, `reference-${phase}`)
+      if (phase !== 'fit') cpSync(this.#fitted, folder, { recursive: true })
       const started = performance.now()
       await work(phase, folder, here)
       this.#seconds[phase] = (performance.now() - started) / 1000
@@ -68,16 +73,15 @@ export class CrashRounds {
       await record.close()
     }
     this.#reference = found as Record<Phase, string>
-    rmSync(join(this.#root, 'fitted', 'lock'), { force: true })
   }
 
   /** @param share - when to kill, as a share of the time that the call takes undisturbed */
   async round(phase: Phase, share: number, runner: string): Promise<Round> {
     const folder = join(this.#root, `round-${this.#rounds++}`)
-    if (phase === 'forget') cpSync(join(this.#root, 'fitted'), folder, { recursive: true })
+    if (phase !== 'fit') cpSync(this.#fitted, folder, { recursive: true })
     const killedAfter = share * this.#seconds[phase] * (runner === 'pool' ? 6 : 1.5)
     const inTime = await kill(phase, folder, runner, killedAfter)
-    const { record, found } = await (phase === 'fit' ? goOnFitting(folder) : goOnForgetting(folder))
+    const { record, found } = await (phase === 'fit' ? goOnFitting(folder) : goOnForgetting(folder, phase))
     await record.verify()
     const same = bits(record) === this.#reference?.[phase]
     await record.close()
@@ -94,12 +98,12 @@ async function goOnFitting(folder: string) {
   return { record, found }
 }
 
-async function goOnForgetting(folder: string) {
+async function goOnForgetting(folder: string, phase: 'forget' | 'direct') {
   const record = await TrainingRecord.open(folder, { data: makeData() })
   await record.verify()
   const had = record.locate(revoked[0]).length > 0
   const found = record.pending ? 'request' : had ? 'as before' : 'done'
   if (record.pending) await resumeRecord(record, { runner: here })
-  else if (had) await forget(record, { keys: revoked, runner: here })
+  else if (had) await forget(record, { keys: revoked, runner: here, prefer: preferOf(phase) })
   return { record, found }
 }

@@ -42,6 +42,9 @@ export const optionsOf = (folder: string, runner: JobRunner) => ({
 
 export const revoked = ['r3', 'r17', 'r41', 'r80']
 
+/** The arm that serves the request of a phase. */
+export const preferOf = (phase: string): 'exact' | 'direct' => (phase === 'direct' ? 'direct' : 'exact')
+
 /** The call that is killed, or not. */
 export async function work(phase: string, folder: string, runner: JobRunner): Promise<void> {
   if (phase === 'fit') {
@@ -50,7 +53,7 @@ export async function work(phase: string, folder: string, runner: JobRunner): Pr
   }
   const record = await TrainingRecord.open(folder, { data: makeData() })
   try {
-    await forget(record, { keys: revoked, runner })
+    await forget(record, { keys: revoked, runner, prefer: preferOf(phase) })
   } finally {
     await record.close()
   }

@@ -1,4 +1,4 @@
-// A process that trains or forgets and is killed meanwhile: victim.ts fit|forget FOLDER here|pool.
+// A process that trains or forgets and is killed meanwhile: victim.ts fit|forget|direct FOLDER here|pool.
 import { PalimpsestError } from '../../lib/index.js'
 import { runnerOf, work } from './setup.js'
 

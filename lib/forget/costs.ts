@@ -1,5 +1,4 @@
 // What the arms' parts take: retraining from what this record's jobs took, the direct update from a few calls timed now.
-import { availableParallelism } from 'node:os'
 import { normalizationsOf } from '../fit/statistics.js'
 import { Model } from '../model.js'
 import type { ParameterVector } from '../vector.js'
@@ -48,12 +47,12 @@ export async function measureCosts(record: TrainingRecord, store: RecordStore): 
     await gradientOf(one)()
     await gradientOf(some)()
     const first = (performance.now() - started) / 1000
-    const call = await quickest(gradientOf(one))
-    const many = await quickest(gradientOf(some))
+    const call = await timed(gradientOf(one))
+    const many = await timed(gradientOf(some))
     const weights = v
-    const curved = await quickest(async () => (await model.hessianProduct(some, weights, loss)).dispose())
+    const curved = await timed(async () => (await model.hessianProduct(some, weights, loss)).dispose())
     const vector =
-      (await quickest(async () => void (await Promise.all(passes.map(() => weights.scale(1)))))) / passes.length
+      (await timed(async () => void (await Promise.all(passes.map(() => weights.scale(1)))))) / passes.length
     const state = await stateCost(store)
     const gradient = many / some.size
     const normalized =
@@ -75,19 +74,21 @@ const passes = [...Array(16).keys()]
 async function stateCost(store: RecordStore): Promise<number> {
   const ref = store.manifest.states.flatMap(({ checkpoints }) => checkpoints).at(-1)
   if (ref === undefined) return flushed
-  const read = await quickest(async () => void (await store.read(ref)))
+  const read = await timed(async () => void (await store.read(ref)))
   return 4 * read + flushed
 }
 
 /** From the entries of the ledger whose jobs were timed; undefined where there is none. */
-function trainingCosts({ ledger, environment }: Manifest): Pick<Costs, 'start' | 'training' | 'workers'> | undefined {
-  const timed = ledger.flatMap(({ jobs, seconds, visits }) =>
+function trainingCosts({ ledger }: Manifest): Pick<Costs, 'start' | 'training' | 'workers'> | undefined {
+  const served = ledger.flatMap(({ jobs, seconds, visits }) =>
     jobs && visits > 0 ? [{ ...jobs, elapsed: seconds, visits }] : [],
   )
-  if (timed.length === 0) return undefined
-  const workers = Math.max(1, Math.floor(availableParallelism() / environment.threads))
-  const sum = (of: (each: (typeof timed)[number]) => number) => timed.reduce((total, each) => total + of(each), 0)
-  const starts = timed.map(({ count, seconds, elapsed }) => elapsed / Math.ceil(count / workers) - seconds / count)
+  if (served.length === 0) return undefined
+  const workers = served[served.length - 1].atOnce
+  const sum = (of: (each: (typeof served)[number]) => number) => served.reduce((total, each) => total + of(each), 0)
+  const starts = served.map(
+    ({ count, seconds, elapsed, atOnce }) => elapsed / Math.ceil(count / atOnce) - seconds / count,
+  )
   return {
     workers,
     training: sum(({ seconds }) => seconds) / sum(({ visits }) => visits),
@@ -105,13 +106,11 @@ export function secondsOfJobs(visits: readonly number[], { start, training, work
   return Math.max(...free)
 }
 
-/** The least of a few times. */
-async function quickest(work: () => Promise<void>): Promise<number> {
-  let least = Infinity
-  for (let i = 0; i < 3; i++) {
-    const started = performance.now()
-    await work()
-    least = Math.min(least, (performance.now() - started) / 1000)
-  }
-  return least
+const times = 3
+
+/** The mean of a few times, as loaded as the machine is. */
+async function timed(work: () => Promise<void>): Promise<number> {
+  const started = performance.now()
+  for (let i = 0; i < times; i++) await work()
+  return (performance.now() - started) / 1000 / times
 }

@@ -3,7 +3,7 @@ import { PalimpsestError } from '../errors.js'
 import type { RecordTrainOptions, TrainingRecord } from '../record.js'
 import type { LedgerEntry, Manifest, PendingRequest } from '../record/format.js'
 import type { RecordStore } from '../record/store.js'
-import { adoptShard, trainShards, visitsOf, type ShardWork } from '../record/train.js'
+import { adoptShard, sideBySide, trainShards, visitsOf, type ShardWork } from '../record/train.js'
 import type { Revocation } from './revoked.js'
 
 /** What serving a request did. */
@@ -43,8 +43,9 @@ export async function retrain(
   record.settle(undefined, pending)
   let committed = false
   try {
-    const jobs = { count: 0, seconds: 0 }
+    const jobs = { count: 0, seconds: 0, atOnce: 1 }
     const next = await record.withRunner(runner, async (using) => {
+      jobs.atOnce = sideBySide(using, store.manifest)
       const states = [...store.manifest.states]
       await trainShards(store, record.data, works, using, { ...passes, phase: 'forget' }, async (trained) => {
         const { shard } = trained.work

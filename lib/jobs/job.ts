@@ -75,6 +75,8 @@ export interface RunOptions {
 export interface JobRunner {
   /** Gives the result; ERR_WORKER where workers died too often, ERR_ENVIRONMENT where none can match the pins. */
   run(job: Job, options?: RunOptions): Promise<JobResult>
+  /** Jobs with these pins that it runs side by side; not known where left out. plan() reckons with it. */
+  atOnce?(pins: Pins): number
   /** Lets go of what the runner holds. Idempotent. */
   close(): Promise<void>
 }

@@ -54,6 +54,7 @@ export function processPool(options: ProcessPoolOptions = {}): JobRunner {
         leave()
       }
     },
+    atOnce: limit,
     close: async () => undefined,
   }
 }

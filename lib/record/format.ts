@@ -68,8 +68,8 @@ export interface LedgerEntry {
   /** Rows that went through the network, forwards and back. */
   visits: number
   seconds: number
-  /** Jobs that trained, and the seconds of all of them in their workers. */
-  jobs?: { count: number; seconds: number }
+  /** Jobs that trained, the seconds of all of them in their workers, and how many ran side by side. */
+  jobs?: { count: number; seconds: number; atOnce: number }
   /** When it was done, ISO 8601. */
   at: string
 }

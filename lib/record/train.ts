@@ -44,6 +44,10 @@ export const pinsOf = (environment: Environment): Pins => {
   return { device: environment.device, threads: environment.threads, ...(isa && { isa }) }
 }
 
+/** Jobs of a record that a runner takes side by side; where it does not say, one. */
+export const sideBySide = (runner: JobRunner, { environment }: Manifest): number =>
+  runner.atOnce?.(pinsOf(environment)) ?? 1
+
 /** What a worker that is started with these pins has. */
 export async function describeWorker(runner: JobRunner, pins: Pins, signal?: AbortSignal): Promise<Environment> {
   const job: Job = { kind: 'describe', id: randomUUID(), pins }
