@@ -130,6 +130,18 @@ export interface PendingRequest {
 
 export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')
 
+const bytesPerTurn = 4 * 2 ** 20
+
+/** The same of many bytes, other work of the event loop in between. */
+export async function sha256InTurns(bytes: Uint8Array): Promise<string> {
+  const hash = createHash('sha256')
+  for (let at = 0; at < bytes.length; at += bytesPerTurn) {
+    hash.update(bytes.subarray(at, at + bytesPerTurn))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  return hash.digest('hex')
+}
+
 /** Text with its own checksum: a torn or edited file is found. */
 export function seal(value: object): Uint8Array {
   const body = JSON.stringify(value)

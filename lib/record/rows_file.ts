@@ -12,17 +12,21 @@ export interface JobRows {
   words: Uint32Array[]
 }
 
+/** Rows that are written before other work of the event loop has its turn. */
+const rowsPerTurn = 500
+
 /** @param slices - rows of each slice, as they lie in `data` */
-export function writeRows(data: Dataset, slices: readonly (readonly PlacedRow[])[]): Uint8Array {
+export async function writeRows(data: Dataset, slices: readonly (readonly PlacedRow[])[]): Promise<Uint8Array> {
   const { rows: store, labels, gather } = data.table
   const all = slices.flatMap((rows, i) => rows.map((row) => ({ row, slice: i + 1 })))
   const bytes = new Uint8Array(all.length * store.width * (store.type === 'uint8' ? 1 : 4))
   const words = new Int32Array(4 * all.length)
   let at = 0
-  all.forEach(({ row }, i) => {
+  for (const [i, { row }] of all.entries()) {
     at += store.copyRow(data.storeRows[row.position], bytes.subarray(at))
     words.set(keyWords(row.key), 4 * i)
-  })
+    if (i % rowsPerTurn === rowsPerTurn - 1) await new Promise((resolve) => setImmediate(resolve))
+  }
   const inputs = store.type === 'uint8' ? bytes : new Float32Array(bytes.buffer)
   const list = (values: Int32Array | Float32Array): TypedTensor => ({ shape: [values.length], data: values })
   const tensors = new Map<string, TypedTensor>([

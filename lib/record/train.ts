@@ -8,7 +8,15 @@ import { writeFileAtomically } from '../model/files.js'
 import type { PassOptions } from '../model/passes.js'
 import { checkResult, isaOf, type Job, type JobResult, type JobRunner, type Pins, type ShardJob } from '../jobs/job.js'
 import { planDigest, writePlan } from '../jobs/shard.js'
-import { sha256, type CheckpointRef, type Environment, type FileRef, type LogRef, type Manifest } from './format.js'
+import {
+  sha256,
+  sha256InTurns,
+  type CheckpointRef,
+  type Environment,
+  type FileRef,
+  type LogRef,
+  type Manifest,
+} from './format.js'
 import type { PlacedRow } from './rows.js'
 import { writeRows } from './rows_file.js'
 import { checkedBytes, type RecordStore } from './store.js'
@@ -109,8 +117,8 @@ const nameOf = (id: string): string => id.slice(0, 16)
 /** The folder of a job with all that it needs; what an earlier try of the same job left there stays. */
 async function prepareJob(store: RecordStore, data: Dataset, work: ShardWork): Promise<ShardJob> {
   const { manifest } = store
-  const bytes = writeRows(data, work.slices)
-  const rows: FileRef = { file: 'rows.safetensors', bytes: bytes.length, sha256: sha256(bytes) }
+  const bytes = await writeRows(data, work.slices)
+  const rows: FileRef = { file: 'rows.safetensors', bytes: bytes.length, sha256: await sha256InTurns(bytes) }
   const initial = { ...manifest.initial, file: 'initial.safetensors' }
   const start = work.start ? { ...work.start, file: 'start.safetensors' } : null
   const { epochs, seed, fit, environment, logEvery } = manifest
