@@ -32,35 +32,23 @@ struct Rectangle {
   int64_t row_begin, row_end, column_begin, column_end;
 };
 
-// The tiles of a block of op(b), columns by columns: tile (column, step) lies at column depth_block + step.
-void pack_b(const AmxKernels& kernels, const GemmShape& s, const float* b, int64_t k, int64_t depth, int64_t column,
-            int64_t columns, uint16_t* packed) {
-  for (int64_t j = 0; j < columns; j += amx_rows, packed += depth_block * amx_tile) {
-    const int64_t width = std::min(amx_rows, columns - j);
-    for (int64_t d = 0; d < depth; d += amx_depth) {
-      const int64_t steps = std::min(amx_depth, depth - d);
-      uint16_t* tile = packed + d / amx_depth * amx_tile;
-      if (s.trans_b) {
-        kernels.pack_right_by_columns(width, steps, b + (column + j) * s.ldb + k + d, s.ldb, tile);
-      } else {
-        kernels.pack_right(width, steps, b + (k + d) * s.ldb + column + j, s.ldb, tile);
-      }
-    }
-  }
-}
+using Pack = decltype(AmxKernels::pack_left);
 
-void pack_a(const AmxKernels& kernels, const GemmShape& s, const float* a, int64_t k, int64_t depth, int64_t row,
-            int64_t rows, uint16_t* packed) {
-  for (int64_t i = 0; i < rows; i += amx_rows, packed += depth_block * amx_tile) {
-    const int64_t height = std::min(amx_rows, rows - i);
+// A factor as it lies: steps of k one after the other, or rows (of b: columns) one after the other.
+struct Side {
+  const float* from;
+  int64_t distance;
+  bool by_steps;
+  Pack pack;
+};
+
+// Tile (i, step) of rows or columns [first, first + count) and steps [k, k + depth) lies at i depth_block + step.
+void pack_side(const Side& side, int64_t k, int64_t depth, int64_t first, int64_t count, uint16_t* packed) {
+  for (int64_t i = 0; i < count; i += amx_rows, packed += depth_block * amx_tile) {
     for (int64_t d = 0; d < depth; d += amx_depth) {
-      const int64_t steps = std::min(amx_depth, depth - d);
-      uint16_t* tile = packed + d / amx_depth * amx_tile;
-      if (s.trans_a) {
-        kernels.pack_left_by_columns(height, steps, a + (k + d) * s.lda + row + i, s.lda, tile);
-      } else {
-        kernels.pack_left(height, steps, a + (row + i) * s.lda + k + d, s.lda, tile);
-      }
+      const int64_t at = side.by_steps ? (k + d) * side.distance + first + i : (first + i) * side.distance + k + d;
+      side.pack(std::min(amx_rows, count - i), std::min(amx_depth, depth - d), side.from + at, side.distance,
+                packed + d / amx_depth * amx_tile);
     }
   }
 }
@@ -68,15 +56,17 @@ void pack_a(const AmxKernels& kernels, const GemmShape& s, const float* a, int64
 void multiply(const AmxKernels& kernels, const GemmShape& s, const Rectangle& r, uint16_t* a_tiles, uint16_t* b_tiles) {
   int32_t steps[depth_block];
   std::iota(steps, steps + depth_block, 0);
+  const Side a{r.a, s.lda, s.trans_a, s.trans_a ? kernels.pack_left_by_columns : kernels.pack_left};
+  const Side b{r.b, s.ldb, !s.trans_b, s.trans_b ? kernels.pack_right_by_columns : kernels.pack_right};
   for (int64_t column = r.column_begin; column < r.column_end; column += column_block) {
     const int64_t columns = std::min(column_block, r.column_end - column);
     for (int64_t k = 0; k < s.k; k += depth_block * amx_depth) {
       const int64_t depth = std::min(depth_block * amx_depth, s.k - k);
       const float beta = k == 0 ? static_cast<float>(s.beta) : 1.0f;
-      pack_b(kernels, s, r.b, k, depth, column, columns, b_tiles);
+      pack_side(b, k, depth, column, columns, b_tiles);
       for (int64_t row = r.row_begin; row < r.row_end; row += pair) {
         const int64_t rows = std::min(pair, r.row_end - row);
-        pack_a(kernels, s, r.a, k, depth, row, rows, a_tiles);
+        pack_side(a, k, depth, row, rows, a_tiles);
         for (int64_t j = 0; j < columns; j += pair) {
           const int64_t width = std::min(pair, columns - j);
           const AmxProduct product{.steps = ceil_div(depth, amx_depth),
