@@ -81,13 +81,20 @@ describe('chooseOnCodes()', () => {
     expect(found.minus.losses[1]).toBeLessThan(Math.log(10) / 4)
   })
 
-  it('keeps the least harm where every margin does much, and says where no step reaches any', async () => {
+  it('keeps the least harm where every margin does some, refuses what destroys the others or reaches nothing', async () => {
     const found = await chooseOnCodes(
-      scorer(([size], sign) => ({ fall: sign > 0 ? size : 0, loss: 3 + size })),
+      scorer(([size], sign) => ({ fall: sign > 0 ? size : 0, loss: 1.5 + 0.01 * size })),
       ratios([1, 1]),
       2,
     )
     expect([found.sign, found.margin]).toEqual([1, 0.5])
+    await expect(
+      chooseOnCodes(
+        scorer(([size], sign) => ({ fall: sign > 0 ? size : 0, loss: 2.31 + 0.01 * size })),
+        ratios([1, 1]),
+        2,
+      ),
+    ).rejects.toMatchObject({ code: 'ERR_NOT_CONVERGED', message: expect.stringMatching(/above chance/) as string })
     await expect(
       chooseOnCodes(
         scorer(() => ({ fall: 1, loss: 0 })),

@@ -147,7 +147,8 @@ const shares = [1, 0.84, 0.71, 0.59, 0.5, 0.42, 0.35, 0.3, 0.25]
  * Caps and sign without a number to tune, from losses and margins of the codes. For each sign the smallest lambda1 at
  * which the destroyed class's code is wrong by `multiple` times the codes' mean margin (decades, then halvings), with no
  * lambda2, and under ever smaller ones as long as each halves the mean loss on the other codes; of both signs the one
- * with less of it. Where that is more than a quarter of chance's, ln(K) / 4, the same for less of a margin.
+ * with less of it. Where that is more than a quarter of chance's, ln(K) / 4, the same for less of a margin; where it is
+ * above chance's at every margin, ERR_NOT_CONVERGED.
  */
 export async function chooseOnCodes(
   scorer: CodeScorer,
@@ -159,7 +160,7 @@ export async function chooseOnCodes(
   if (ratios.every(({ largest }) => largest === 0)) {
     throw unreachable('no gradient at the code of the class, or at none of its parameters')
   }
-  const limit = Math.log(margins.length) / 4
+  const chance = Math.log(margins.length)
   let best: (Found & { margin: number }) | undefined
   for (const share of shares) {
     const margin = share * multiple
@@ -167,9 +168,13 @@ export async function chooseOnCodes(
       const found = await leastCapped(scorer, ratios, sign, -margin * mean)
       if (found && (best === undefined || found.retainLoss < best.retainLoss)) best = { ...found, margin }
     }
-    if (best && best.retainLoss <= limit) break
+    if (best && best.retainLoss <= chance / 4) break
   }
   if (best === undefined) throw unreachable('no step along the ratios of either sign')
+  if (!(best.retainLoss <= chance)) {
+    const loss = `${best.retainLoss.toFixed(2)} on the others by the one with the least harm, above chance's ${chance.toFixed(2)}`
+    throw unreachable(`a mean loss of ${loss} (codes shown longer or at a higher rate may cure that)`)
+  }
   const { caps, sign, scores, margin } = best
   const other = await scorer.score(ratios, caps, sign === 1 ? -1 : 1)
   const [plus, minus] = sign === 1 ? [scores, other] : [other, scores]
