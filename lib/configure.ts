@@ -10,7 +10,7 @@ export interface ConfigureOptions {
   device?: string
   /** Threads of every kernel, 1 to 1024. At start: OMP_NUM_THREADS, or the processors that this process may use. */
   threads?: number
-  /** One of the device's `instructionSets`. At start: PALIMPSEST_ISA, or the best there is. */
+  /** One of the device's `instructionSets`. At start: PALIMPSEST_ISA, or the best up to avx512. */
   instructionSet?: string
   /** Bytes that the engine may hold on the device; 'none' (as at start) takes the limit away. */
   memoryLimit?: number | 'none'

@@ -1,6 +1,7 @@
 // Detection of the instruction set, and the choice among the kernels compiled for each.
 #include "cpu/isa.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 
@@ -47,7 +48,7 @@ const IsaKernels* kernels_of(Isa isa) {
 
 Isa isa_of_environment() {
   const char* text = std::getenv("PALIMPSEST_ISA");
-  if (text == nullptr || *text == 0) return best_isa();
+  if (text == nullptr || *text == 0) return default_isa();
   for (const Isa isa : all_isas) {
     if (std::string(text) == isa_name(isa)) return isa < best_isa() ? isa : best_isa();
   }
@@ -75,6 +76,8 @@ Isa best_isa() {
   }();
   return best;
 }
+
+Isa default_isa() { return std::min(best_isa(), Isa::avx512); }
 
 Isa current_isa() { return isa_in_use().load(std::memory_order_relaxed); }
 

@@ -16,7 +16,9 @@ const char* isa_name(Isa isa);
 
 // The best set that this machine has and this build contains.
 Isa best_isa();
-// The set in use: best_isa(), or less where the environment variable PALIMPSEST_ISA (baseline, avx2, avx512, amx;
+// The best set that is never slower than a lesser one: a machine that limits power slows tiles down the most.
+Isa default_isa();
+// The set in use: default_isa(), or another where the environment variable PALIMPSEST_ISA (baseline, avx2, avx512, amx;
 // read once) says so.
 Isa current_isa();
 // Of our own kernels; cpu::configure sets oneDNN's too. Throws ERR_INVALID_ARGUMENT where isa is above best_isa().

@@ -90,11 +90,12 @@ std::vector<Way> ways(bool libraries) {
   std::vector<Way> all;
   for (const DType dtype : {DType::f32, DType::f64}) {
     for (const cpu::Isa isa : cpu::all_isas) {
-      if (isa <= cpu::best_isa()) all.push_back({dtype, isa, false, 3});
+      const bool same = isa == cpu::Isa::amx && dtype == DType::f64;  // as AVX-512
+      if (isa <= cpu::best_isa() && !same) all.push_back({dtype, isa, false, 3});
     }
   }
-  for (const DType dtype : {DType::f32, DType::f64}) all.push_back({dtype, cpu::best_isa(), false, 1});
-  if (libraries && !cpu::onednn_version().empty()) all.push_back({DType::f32, cpu::best_isa(), true, 2});
+  for (const DType dtype : {DType::f32, DType::f64}) all.push_back({dtype, cpu::default_isa(), false, 1});
+  if (libraries && !cpu::onednn_version().empty()) all.push_back({DType::f32, cpu::default_isa(), true, 2});
   return all;
 }
 
