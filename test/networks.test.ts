@@ -9,6 +9,7 @@ import {
   NetworkBuilder,
   resnet18,
   resnet20,
+  resnet50,
   vgg11,
   vit,
   type BuiltNetwork,
@@ -29,6 +30,7 @@ const sizes: [string, () => BuiltNetwork, number][] = [
   ['convnet', convnet, 591274],
   ['resnet20', resnet20, 269722],
   ['resnet18', resnet18, 11173962],
+  ['resnet50', resnet50, 25557032],
   ['vgg11', vgg11, 9231114],
   ['vit', vit, 4 * (2 * 128 + 12480 + 4160 + 8320 + 8256) + 3136 + 4096 + 128 + 650],
 ]
@@ -44,6 +46,7 @@ describe('networks that come with the library', () => {
     ['convnet', () => convnet({ width: 4, inputShape: [3, 12, 12], classes: 4, seed: 3 })],
     ['resnet20', () => resnet20({ width: 4, inputShape: [3, 9, 12], classes: 4, seed: 4 })],
     ['resnet18', () => resnet18({ width: 4, inputShape: [3, 10, 10], classes: 4, seed: 5 })],
+    ['resnet50', () => resnet50({ width: 2, inputShape: [3, 33, 38], classes: 4, seed: 8 })],
     ['vgg11', () => vgg11({ width: 4, classes: 4, seed: 6 })],
     ['vit', () => vit({ inputShape: [3, 12, 8], dim: 12, heads: 3, depth: 2, classes: 5, seed: 7 })],
   ] as [string, () => BuiltNetwork][])(
@@ -124,6 +127,7 @@ describe('the builder', () => {
       convnet,
       resnet20,
       resnet18,
+      resnet50,
       vgg11,
       vit,
     }

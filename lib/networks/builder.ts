@@ -157,8 +157,9 @@ export class NetworkBuilder {
     return this.#graph.append('Softmax', [x], { axis })
   }
 
-  maxPool(x: Value, kernel: number, stride = kernel): Value {
-    const attributes = { kernel: [kernel, kernel], strides: [stride, stride], pads: [0, 0, 0, 0], dilations: [1, 1] }
+  maxPool(x: Value, kernel: number, stride = kernel, padding = 0): Value {
+    const pads = [padding, padding, padding, padding]
+    const attributes = { kernel: [kernel, kernel], strides: [stride, stride], pads, dilations: [1, 1] }
     return this.#graph.append('MaxPool', [x], attributes)
   }
 

@@ -37,8 +37,9 @@ export function readNetworkOptions<T extends OptionTable>(
   of: string,
   inputShape: readonly number[],
   table: T,
+  classes = 10,
 ): OptionsOf<T> & Required<NetworkOptions> {
-  const common = { inputShape: sizes(inputShape), classes: size(10), seed: withDefault(integer(), 0) }
+  const common = { inputShape: sizes(inputShape), classes: size(classes), seed: withDefault(integer(), 0) }
   const read = readOptions(given, { ...common, ...table }, `networks.${of}()`) as OptionsOf<T> &
     Required<NetworkOptions>
   if (read.inputShape.length === inputShape.length || inputShape.length === 0) return read
