@@ -24,18 +24,19 @@ function resident(field: 'VmHWM' | 'VmRSS'): number {
   return 1024 * Number(found?.[1])
 }
 
-export async function peakMemory(run: () => Promise<unknown>): Promise<PeakMemory> {
+/** Of the engine on a device; resident memory is the process's, whatever the device. */
+export async function peakMemory(run: () => Promise<unknown>, device = 'cpu'): Promise<PeakMemory> {
   // What was disposed is let go of a turn later, on the native thread.
   for (let i = 0; i < 2; i++) {
     await new Promise(setImmediate)
-    await native().memoryUse('cpu', true)
+    await native().memoryUse(device, true)
   }
-  const { held } = await native().memoryUse('cpu', true)
+  const { held } = await native().memoryUse(device, true)
   const told = restartPeak()
   const before = told ? resident('VmRSS') : 0
   await run()
   const after = told ? resident('VmHWM') : 0
-  return { engine: (await native().memoryUse('cpu', false)).peak - held, resident: told ? after - before : null }
+  return { engine: (await native().memoryUse(device, false)).peak - held, resident: told ? after - before : null }
 }
 
 export const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)

@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Sample } from './statistics.js'
+import type { Place } from './workload.js'
 
 const script = fileURLToPath(new URL('./peers/serve.py', import.meta.url))
 
@@ -41,9 +42,9 @@ export class Peer {
   }
 
   /** `python` with torch importable; both sides have the same number of threads, which sleep while they wait. */
-  static async start(python: string, threads: number): Promise<Peer | NoPeer> {
+  static async start(python: string, threads: number, { device, precision }: Place): Promise<Peer | NoPeer> {
     const env = { ...process.env, OMP_WAIT_POLICY: 'passive', OMP_NUM_THREADS: String(threads) }
-    const child = spawn(python, ['-B', '-u', '-W', 'ignore', script, String(threads)], {
+    const child = spawn(python, ['-B', '-u', '-W', 'ignore', script, String(threads), device, precision ?? 'float32'], {
       env,
       stdio: ['pipe', 'pipe', 'pipe'],
     })

@@ -7,11 +7,14 @@ import { peakMemory, type PeakMemory } from './memory.js'
 import { OnnxRuntime } from './onnxruntime.js'
 import { Peer, type NoPeer } from './peer.js'
 import { summarize, timed, type Sample, type Summary } from './statistics.js'
-import { Limit, productOf, Workload } from './workload.js'
+import { Limit, productOf, Workload, type Place } from './workload.js'
 import { formulas, quantitiesOf, workloads, type LimitName, type Quantity, type WorkloadName } from './workloads.js'
 
 export interface ProductOptions {
   workloads: readonly WorkloadName[]
+  place: Place
+  /** Rows of the batches; the workload's own where there are none. */
+  batches: readonly number[]
   /** Text that a quantity's name must hold. */
   only: string
   repeats: number
@@ -132,19 +135,22 @@ class Case {
 
   async measure(): Promise<ProductRow> {
     const [workload, quantity] = [this.#workload, this.#quantity]
-    const { peer, repeats, threads } = this.#options
+    const { peer, repeats, threads, place } = this.#options
     const there = peer instanceof Peer ? peer : undefined
     const prepared = await there?.ask('prepare', { quantity: productOf(quantity) })
     await workload.prepare(quantity)
     for (let i = 0; i < 2; i++) await workload.repeat(quantity)
     await this.#limit.run()
     const memory = {
-      ours: await peakMemory(() => workload.repeatAfresh(quantity)),
+      ours: await peakMemory(() => workload.repeatAfresh(quantity), place.device),
       peer: prepared?.memory ?? null,
     }
     const off = there ? await differenceTo(there, workload, quantity) : null
     const { inputs } = workload.batch
-    const onnx = quantity === 'forward' ? await OnnxRuntime.of(workload.model, inputs, threads) : undefined
+    const onnx =
+      quantity === 'forward' && place.device === 'cpu'
+        ? await OnnxRuntime.of(workload.model, inputs, threads)
+        : undefined
     if (onnx) difference(await workload.result('forward'), await onnx.run(), `${workload.name}, onnxruntime`)
 
     this.#add('ours', () => workload.repeat(quantity))
@@ -208,15 +214,17 @@ export async function benchProducts(options: ProductOptions): Promise<ProductRow
     for (const name of options.workloads) {
       const chosen = quantitiesOf(name).filter((q) => q.toLowerCase().includes(options.only.toLowerCase()))
       if (chosen.length === 0) continue
-      const workload = new Workload(name, folder, options.tiny)
-      const limit = new Limit(workloads[name].bound, options.tiny)
-      if (options.peer instanceof Peer) await workload.hand(options.peer)
-      for (const quantity of chosen.filter((one) => workload.has(one))) {
-        const row = await new Case(workload, limit, quantity, options).measure()
-        rows.push(row)
-        options.onRow(row)
+      const limit = new Limit(workloads[name].bound, options.tiny, options.place)
+      for (const batch of options.batches.length > 0 ? options.batches : [undefined]) {
+        const workload = new Workload(name, folder, options.tiny, options.place, batch)
+        if (options.peer instanceof Peer) await workload.hand(options.peer)
+        for (const quantity of chosen.filter((one) => workload.has(one))) {
+          const row = await new Case(workload, limit, quantity, options).measure()
+          rows.push(row)
+          options.onRow(row)
+        }
+        workload.dispose()
       }
-      workload.dispose()
       limit.dispose()
     }
   } finally {

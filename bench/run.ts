@@ -9,16 +9,21 @@ import { Peer, type NoPeer } from './peer.js'
 import { benchProducts, type ProductRow } from './products.js'
 import { productsTable, speedCells } from './products_table.js'
 import { benchVerbs, verbsTable } from './verbs.js'
-import { workloads, type WorkloadName } from './workloads.js'
+import type { Place } from './workload.js'
+import { usualWorkloads, workloads, type WorkloadName } from './workloads.js'
 
 const usage = `npm run bench -- [kernels] [products] [verbs] [estimate] [options]
 
 All four where none is named.
   --only TEXT        rows whose name holds TEXT: a quantity (fisher), a case (head) or a kernel (gemm)
-  --workload NAMES   of mlp, convnet and resnet18, with commas; all of them by default
+  --workload NAMES   of mlp, convnet, resnet18 and resnet50, with commas; by default all of them, on the CPU without
+                     resnet50
+  --device ID        of the products, cpu (default) or cuda:0; on a GPU the products alone are timed: its kernels have
+                     palimpsest_bench_cuda
+  --batch ROWS       of the products, with commas: 32,128,1024; the workload's own by default
   --repeats N        interleaved pairs (15, by which all of it takes most of an hour); estimates take a third of it; the
                      verbs take N where they take milliseconds, else one
-  --precision TYPE   of the estimates, float32 (default) or float64
+  --precision TYPE   float32 (default); float64 of the estimates, tf32 of the products on a GPU
   --python PATH      with torch importable; PALIMPSEST_PYTHON or python3 by default
   --no-peer          without PyTorch
   --tiny             every part at a size that takes seconds and says nothing about speed; without PyTorch
@@ -41,7 +46,9 @@ function readArguments() {
       allowPositionals: true,
       options: {
         only: { type: 'string', default: '' },
-        workload: { type: 'string', default: Object.keys(workloads).join(',') },
+        workload: { type: 'string' },
+        device: { type: 'string', default: 'cpu' },
+        batch: { type: 'string' },
         repeats: { type: 'string', default: '15' },
         python: { type: 'string', default: process.env.PALIMPSEST_PYTHON ?? 'python3' },
         precision: { type: 'string', default: 'float32' },
@@ -64,16 +71,34 @@ if (given.help) {
 const parts = ['kernels', 'products', 'verbs', 'estimate']
 const unknown = positionals.find((part) => !parts.includes(part))
 if (unknown !== undefined) fail(`expected ${parts.join(', ')}, got '${unknown}'`)
-const wants = (part: string) => positionals.length === 0 || positionals.includes(part)
+const { device } = given
+const onlyProducts = device !== 'cpu'
+const notThere = positionals.find((part) => onlyProducts && part !== 'products')
+if (notThere !== undefined) fail(`--device ${device}: expected products, got '${notThere}'`)
+const wants = (part: string) =>
+  positionals.length === 0 ? !onlyProducts || part === 'products' : positionals.includes(part)
 const repeats = Number(given.repeats)
 if (!Number.isSafeInteger(repeats) || repeats < 1)
   fail(`--repeats: expected a whole number from 1, got ${given.repeats}`)
-const names = given.workload.split(',')
+const names = given.workload?.split(',') ?? usualWorkloads(device)
 const noWorkload = names.find((name) => !(name in workloads))
 if (noWorkload !== undefined) fail(`--workload: expected ${Object.keys(workloads).join(', ')}, got '${noWorkload}'`)
 const { precision } = given
-if (precision !== 'float32' && precision !== 'float64')
-  fail(`--precision: expected float32 or float64, got ${precision}`)
+const precisions = onlyProducts ? ['float32', 'tf32'] : ['float32', 'float64']
+if (!precisions.includes(precision)) fail(`--precision: expected ${precisions.join(' or ')}, got ${precision}`)
+const batches = given.batch?.split(',').map(Number) ?? []
+if (!batches.every((rows) => Number.isSafeInteger(rows) && rows >= 1))
+  fail(`--batch: expected whole numbers from 1, got ${given.batch}`)
+if (!/^(cpu|cuda(:\d+)?)$/.test(device)) fail(`--device: expected cpu, cuda or cuda:0, got '${device}'`)
+const missing = device !== 'cpu' && devices().find(({ name }) => name === (device === 'cuda' ? 'cuda:0' : device))
+if (missing !== false && missing?.available !== true) {
+  const { reason, cure } = missing ?? devices().find(({ name }) => name === 'cuda') ?? {}
+  fail(`--device ${device}: ${[reason ?? 'there is no such GPU', cure].filter(Boolean).join('. ')}`)
+}
+const place: Place = {
+  device: device as Place['device'],
+  ...(precision !== 'float64' && { precision: precision as 'float32' | 'tf32' }),
+}
 const chosen = names as WorkloadName[]
 const { only, tiny } = given
 
@@ -103,14 +128,17 @@ async function products(): Promise<void> {
   const alone = given['no-peer'] || tiny
   const peer: Peer | NoPeer = alone
     ? { reason: `left out (${tiny ? '--tiny' : '--no-peer'})` }
-    : await Peer.start(given.python, threads)
+    : await Peer.start(given.python, threads, place)
   const name = peer instanceof Peer ? peer.name : peer
-  say(`products, ${repeats} interleaved repetitions, float32, ${threads} threads each`)
+  const where = device === 'cpu' ? `${threads} threads each` : device
+  say(`products, ${repeats} interleaved repetitions, ${place.precision ?? 'float32'}, ${where}`)
   say(`peer: ${typeof name === 'string' ? name : `none, ${name.reason}`}\n`)
   try {
     const rows: ProductRow[] = []
     await benchProducts({
       workloads: chosen,
+      place,
+      batches,
       only,
       repeats,
       threads,

@@ -1,7 +1,7 @@
 // A loaded workload: our model with its batch and a tangent, and the same in a file for the peer.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Model, type ParameterVector } from '../lib/index.js'
+import { Model, type ModelOptions, type ParameterVector } from '../lib/index.js'
 import type { Peer } from './peer.js'
 import { TrainingStep } from './training.js'
 import {
@@ -24,13 +24,24 @@ interface Linearized {
   dispose(): void
 }
 
-type Linearize = (batch: ReturnType<typeof batchFor>) => Promise<Linearized>
+type Linearize = (
+  batch: ReturnType<typeof batchFor>,
+  options: { precision?: 'float32' | 'tf32' },
+) => Promise<Linearized>
 
 const linearizeOf = (model: Model): Linearize | undefined =>
   'linearize' in model ? (model.linearize as Linearize).bind(model) : undefined
 
 /** The product that is timed on the other side, and whose program is planned. */
 export const productOf = (quantity: Quantity): Quantity => quantity.split(',')[0] as Quantity
+
+/** Where a model computes, and how. */
+export interface Place {
+  device: NonNullable<ModelOptions['device']>
+  precision?: 'float32' | 'tf32'
+}
+
+const cpu: Place = { device: 'cpu' }
 
 export class Workload {
   readonly folder: string
@@ -42,15 +53,18 @@ export class Workload {
   readonly #values: Record<string, Float32Array>
   #training: TrainingStep | undefined
   #linearized: Linearized | undefined
+  readonly #place: Place
 
-  constructor(name: WorkloadName, folder: string, tiny: boolean) {
+  /** `rows` of the batch, where not the workload's own. */
+  constructor(name: WorkloadName, folder: string, tiny: boolean, place: Place = cpu, rows?: number) {
     const { network, batch } = (tiny ? tinyWorkloads : workloads)[name]
+    this.#place = place
     this.name = name
     this.folder = folder
     const source = network()
     this.flops = flopsOf(source)
-    this.model = Model.fromNetwork(source, { device: 'cpu' })
-    this.batch = batchFor(this.model, batch)
+    this.model = Model.fromNetwork(source, { device: place.device })
+    this.batch = batchFor(this.model, rows ?? batch)
     const sizes = this.model.parameters.map(({ name, shape }) => [name, shape.reduce((a, b) => a * b, 1)] as const)
     this.#values = Object.fromEntries(sizes.map(([name, size], i) => [name, filled(size, 100 + i)]))
     this.tangent = this.model.vector(this.#values)
@@ -87,19 +101,20 @@ export class Workload {
     model = this.model,
   ): Promise<Float32Array | Float64Array | ParameterVector> {
     const { batch, tangent } = this
+    const options = { precision: this.#place.precision ?? 'float32' } as const
     switch (quantity) {
       case 'forward':
-        return model.evaluate(batch)
+        return model.evaluate(batch, options)
       case 'jvp':
-        return model.jvp(batch, tangent)
+        return model.jvp(batch, tangent, options)
       case 'gradient':
-        return model.gradient(batch)
+        return model.gradient(batch, options)
       case 'fisherDiagonal':
-        return model.fisherDiagonal(batch)
+        return model.fisherDiagonal(batch, options)
       case 'ggnProduct':
-        return model.ggnProduct(batch, tangent)
+        return model.ggnProduct(batch, tangent, options)
       case 'hessianProduct':
-        return model.hessianProduct(batch, tangent)
+        return model.hessianProduct(batch, tangent, options)
       case 'jvp, linearised':
         return (this.#linearized as Linearized).jvp(tangent)
       case 'ggnProduct, linearised':
@@ -109,19 +124,27 @@ export class Workload {
 
   /** Whether the library has it. */
   has(quantity: Quantity): boolean {
+    if (quantity === 'trainingStep' && this.#place.precision === 'tf32') return false
     return productOf(quantity) === quantity || linearizeOf(this.model) !== undefined
   }
 
   /** What is not part of a repetition. */
   async prepare(quantity: Quantity): Promise<void> {
-    if (productOf(quantity) !== quantity) this.#linearized ??= await linearizeOf(this.model)?.(this.batch)
+    if (productOf(quantity) !== quantity)
+      this.#linearized ??= await linearizeOf(this.model)?.(this.batch, { precision: this.#place.precision })
     if (quantity === 'trainingStep') this.#training ??= await TrainingStep.of(this.model, this.batch)
   }
 
   async repeat(quantity: Quantity): Promise<void> {
     if (quantity === 'trainingStep') return this.#training?.run()
-    const result = await this.#product(quantity)
-    if (!ArrayBuffer.isView(result)) result.dispose()
+    await this.#finish(await this.#product(quantity))
+  }
+
+  /** Waits for what a device may not have computed yet, and lets go of it. */
+  async #finish(result: Float32Array | Float64Array | ParameterVector): Promise<void> {
+    if (ArrayBuffer.isView(result)) return
+    if (this.#place.device !== 'cpu') await result.norm()
+    result.dispose()
   }
 
   /** A repetition on a model that has planned nothing yet. */
@@ -133,15 +156,13 @@ export class Workload {
     }
     const model = await this.model.clone()
     if (productOf(quantity) !== quantity) {
-      const linearized = await (linearizeOf(model) as Linearize)(this.batch)
+      const linearized = await (linearizeOf(model) as Linearize)(this.batch, { precision: this.#place.precision })
       const product = quantity.startsWith('jvp') ? linearized.jvp(this.tangent) : linearized.ggnProduct(this.tangent)
-      const made = await product
-      if (!ArrayBuffer.isView(made)) made.dispose()
+      await this.#finish(await product)
       linearized.dispose()
       return model.dispose()
     }
-    const result = await this.#product(quantity, model)
-    if (!ArrayBuffer.isView(result)) result.dispose()
+    await this.#finish(await this.#product(quantity, model))
     model.dispose()
   }
 
@@ -198,11 +219,11 @@ export class Limit {
   readonly #batch: ReturnType<typeof batchFor>
   readonly flops: number
 
-  constructor(kind: LimitName, tiny: boolean) {
+  constructor(kind: LimitName, tiny: boolean, place: Place = cpu) {
     const source = limits[kind].network()
     const rows = tiny ? 2 : limits[kind].batch
     this.kind = kind
-    this.#model = Model.fromNetwork(source, { device: 'cpu' })
+    this.#model = Model.fromNetwork(source, { device: place.device })
     this.#batch = batchFor(this.#model, rows)
     this.flops = flopsOf(source).all * rows
   }

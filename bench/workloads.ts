@@ -10,12 +10,17 @@ interface WorkloadSource {
   bound: LimitName
 }
 
-export type WorkloadName = 'mlp' | 'convnet' | 'resnet18'
+export type WorkloadName = 'mlp' | 'convnet' | 'resnet18' | 'resnet50'
+
+/** Those that are timed where none is named: ResNet-50's images of 224 x 224 are for GPUs. */
+export const usualWorkloads = (device: string): WorkloadName[] =>
+  device === 'cpu' ? ['mlp', 'convnet', 'resnet18'] : ['mlp', 'convnet', 'resnet18', 'resnet50']
 
 export const workloads: Readonly<Record<WorkloadName, WorkloadSource>> = {
   mlp: { network: () => networks.mlp({ seed: 1 }), batch: 256, bound: 'gemm' },
   convnet: { network: () => networks.convnet({ seed: 1 }), batch: 128, bound: 'conv' },
   resnet18: { network: () => networks.resnet18({ seed: 1 }), batch: 32, bound: 'conv' },
+  resnet50: { network: () => networks.resnet50({ seed: 1 }), batch: 32, bound: 'conv' },
 }
 
 /** The same at a size that takes no time: to see that everything runs. */
@@ -23,6 +28,11 @@ export const tinyWorkloads: typeof workloads = {
   mlp: { network: () => networks.mlp({ seed: 1, hidden: [16] }), batch: 8, bound: 'gemm' },
   convnet: { network: () => networks.convnet({ seed: 1, width: 4 }), batch: 4, bound: 'conv' },
   resnet18: { network: () => networks.resnet18({ seed: 1, width: 4 }), batch: 4, bound: 'conv' },
+  resnet50: {
+    network: () => networks.resnet50({ seed: 1, width: 4, inputShape: [3, 32, 32], classes: 10 }),
+    batch: 4,
+    bound: 'conv',
+  },
 }
 
 export const quantities = [

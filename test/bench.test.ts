@@ -96,7 +96,27 @@ it.skipIf(!existsSync(`${root}build/palimpsest_bench_kernels`))(
   timeout,
 )
 
-it('says what it knows where it is asked for something else', async () => {
-  const refused = bench('speed')
-  await expect(refused).rejects.toThrow("expected kernels, products, verbs, estimate, got 'speed'")
+it(
+  'products of another network, at batches that are given',
+  async () => {
+    const args = ['products', '--workload', 'resnet50', '--only', 'gradient', '--batch', '2,3']
+    const { products } = await bench<{ products: { rows: ProductRow[] } }>(...args)
+    expect(products.rows.map(({ workload, batch }) => [workload, batch])).toEqual([
+      ['resnet50', 2],
+      ['resnet50', 3],
+    ])
+  },
+  timeout,
+)
+
+it.each([
+  [['speed'], "expected kernels, products, verbs, estimate, got 'speed'"],
+  [['--workload', 'resnet'], "expected mlp, convnet, resnet18, resnet50, got 'resnet'"],
+  [['--device', 'gpu'], "--device: expected cpu, cuda or cuda:0, got 'gpu'"],
+  [['--device', 'cuda:99'], '--device cuda:99: '],
+  [['kernels', '--device', 'cuda'], "--device cuda: expected products, got 'kernels'"],
+  [['--precision', 'tf32'], '--precision: expected float32 or float64, got tf32'],
+  [['--batch', '32,x'], '--batch: expected whole numbers from 1, got 32,x'],
+])('refuses %s', async (args, message) => {
+  await expect(bench(...args)).rejects.toThrow(message)
 })

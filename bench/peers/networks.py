@@ -52,4 +52,39 @@ def convnet():
     return nn.Sequential(OrderedDict(layers))
 
 
-NETWORKS = {"mlp": mlp, "convnet": convnet, "resnet18": resnet18}
+class Bottleneck(nn.Module):
+    """A 3 x 3 convolution between two of 1 x 1, beside a shortcut (He et al. 2016), the stride in the middle."""
+
+    def __init__(self, inputs, channels, stride):
+        super().__init__()
+        outputs = 4 * channels
+        self.conv1, self.bn1 = nn.Conv2d(inputs, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3, self.bn3 = nn.Conv2d(channels, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        if stride == 1 and inputs == outputs:
+            self.downsample = nn.Identity()
+        else:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        return torch.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+
+
+def resnet50(width=64):
+    layers = [("conv1", nn.Conv2d(3, width, 7, 2, 3, bias=False)), ("bn1", nn.BatchNorm2d(width)), ("relu", nn.ReLU())]
+    layers.append(("pool1", nn.MaxPool2d(3, 2, 1)))
+    inputs = width
+    for stage, depth in enumerate([3, 4, 6, 3]):
+        channels, blocks = width * 2**stage, []
+        for i in range(depth):
+            blocks.append(Bottleneck(inputs, channels, 2 if stage and i == 0 else 1))
+            inputs = 4 * channels
+        layers.append((f"layer{stage + 1}", nn.Sequential(*blocks)))
+    layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("fc", nn.Linear(inputs, 1000))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+NETWORKS = {"mlp": mlp, "convnet": convnet, "resnet18": resnet18, "resnet50": resnet50}

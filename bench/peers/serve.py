@@ -1,6 +1,6 @@
 """Times one repetition of a product of PyTorch on request: JSON lines on stdin are answered on stdout.
 
-    python serve.py THREADS
+    python serve.py THREADS [DEVICE [float32|tf32]]
 {"do": "load", "workload", "path", "parameters": [[name, shape], ...], "inputs": shape, "labels": [...]}
     the file has float32 values: the parameters, a tangent of the same shapes, the inputs
 {"do": "prepare", "quantity"}   tries every way and keeps the quickest: {"way", "tried": [[way, milliseconds], ...],
@@ -19,6 +19,13 @@ from networks import NETWORKS
 from ways import ways
 
 state = {}
+device = torch.device(sys.argv[2] if len(sys.argv) > 2 else "cpu")
+on_gpu = device.type == "cuda"
+
+
+def wait():
+    if on_gpu:
+        torch.cuda.synchronize(device)
 
 
 def product(shape):
@@ -34,22 +41,25 @@ def load(request):
     sizes = {name: product(shape) for name, shape in shapes.items()}
     count = sum(sizes.values())
     inputs = product(request["inputs"])
-    flat = torch.from_file(request["path"], size=2 * count + inputs, dtype=torch.float32).clone()
+    flat = torch.from_file(request["path"], size=2 * count + inputs, dtype=torch.float32).clone().to(device)
     parts = flat[: 2 * count].split(list(sizes.values()) * 2)
     named = lambda parts: {name: t.reshape(shapes[name]).clone() for name, t in zip(sizes, parts)}
     module = NETWORKS[request["workload"]]().eval()
+    module.to(device)
     missing = module.load_state_dict(named(parts[: len(sizes)]), strict=False)
     left = [name for name in missing.missing_keys if not name.split(".")[-1].startswith(("running_", "num_batches"))]
     if left or missing.unexpected_keys:
         raise ValueError(f"parameters differ: {left} are not given, {missing.unexpected_keys} not known")
     state.update(names=list(sizes), module=module, tangent=named(parts[len(sizes) :]))
-    state.update(inputs=flat[2 * count :].reshape(request["inputs"]).clone(), labels=torch.tensor(request["labels"]))
+    state.update(inputs=flat[2 * count :].reshape(request["inputs"]).clone(), labels=torch.tensor(request["labels"], device=device))
     return {}
 
 
 def timed(run):
+    wait()
     wall, cpu = time.perf_counter(), time.process_time()
     result = run()
+    wait()
     return {"wall": (time.perf_counter() - wall) * 1e3, "cpu": (time.process_time() - cpu) * 1e3}, result
 
 
@@ -59,7 +69,13 @@ def status(field):
 
 
 def peak_memory(run):
-    """Highest resident memory of one repetition over what was resident before; None where the system does not tell."""
+    """Highest memory of one repetition, resident or of the GPU, over what was held before; None where it is not told."""
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        wait()
+        return torch.cuda.max_memory_allocated(device) - before
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -73,7 +89,7 @@ def peak_memory(run):
 def prepare(request):
     state.pop("run", None)
     tried, failed, best = [], [], None
-    every = ways(request["quantity"], state["module"], state["inputs"], state["labels"], state["tangent"])
+    every = ways(request["quantity"], state["module"], state["inputs"], state["labels"], state["tangent"], on_gpu)
     for name, run in every:
         gc.collect()
         try:
@@ -99,7 +115,7 @@ def result(request):
         restart()
     value = state["run"]()
     parts = [value] if torch.is_tensor(value) else [value[name] for name in state["names"]]
-    flat = torch.cat([t.detach().contiguous().reshape(-1) for t in parts])
+    flat = torch.cat([t.detach().contiguous().reshape(-1) for t in parts]).cpu()
     torch.from_file(request["path"], shared=True, size=len(flat), dtype=torch.float32).copy_(flat)
     return {"values": len(flat)}
 
@@ -118,6 +134,11 @@ def answer(request):
 
 def main():
     torch.set_num_threads(int(sys.argv[1]))
+    if on_gpu:
+        tf32 = sys.argv[3:] == ["tf32"]
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.zeros(1, device=device)  # where there is no such device, it is said here
     print(json.dumps({"peer": f"PyTorch {torch.__version__}", "threads": torch.get_num_threads()}), flush=True)
     for line in sys.stdin:
         try:

@@ -26,12 +26,15 @@ def formats(inputs):
     return both if inputs.dim() == 4 and inputs.shape[1] > 1 else both[:1]
 
 
-def ways(quantity, module, inputs, labels, tangent):
+def ways(quantity, module, inputs, labels, tangent, compiled=False):
+    """With `compiled` each way is tried through torch.compile too, where that can take it."""
     for name, memory_format in formats(inputs):
         net = copy.deepcopy(module).to(memory_format=memory_format)
         x = inputs.contiguous(memory_format=memory_format)
         for detail, run in of_format(quantity, net, x, labels, tangent):
             yield ", ".join(part for part in (detail, name) if part), run
+            if compiled and not hasattr(run, "restart"):
+                yield ", ".join(part for part in (detail, name, "compiled") if part), torch.compile(run)
 
 
 def of_format(quantity, net, x, labels, v):
