@@ -26,6 +26,8 @@ type DType = 'F64' | 'F32' | 'F16' | 'BF16' | 'I64' | 'I32' | 'U8' | 'BOOL'
 
 const bytesOf: Readonly<Record<DType, number>> = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1, BOOL: 1 }
 
+const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+
 /** The format's own limit on its header. */
 const longestHeader = 100_000_000
 
@@ -150,6 +152,14 @@ function checkCoverage(entries: readonly Entry[], length: number): void {
 
 function decode({ dtype, begin, end }: Entry, view: DataView, at: number): TensorData {
   const count = (end - begin) / bytesOf[dtype]
+  if (littleEndian) {
+    const from = view.byteOffset + at
+    const copied = () => view.buffer.slice(from, from + end - begin)
+    if (dtype === 'F64') return new Float64Array(copied())
+    if (dtype === 'F32') return new Float32Array(copied())
+    if (dtype === 'I64') return new BigInt64Array(copied())
+    if (dtype === 'I32') return new Int32Array(copied())
+  }
   const fill = <T extends TensorData>(data: T, get: (at: number) => T[number]): T => {
     for (let i = 0; i < count; i++) data[i] = get(at + i * bytesOf[dtype])
     return data
@@ -208,8 +218,6 @@ function dtypeOf(data: TensorData): DType {
   if (data instanceof Int32Array) return 'I32'
   return data instanceof BigInt64Array ? 'I64' : 'U8'
 }
-
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 function encode(data: TensorData, view: DataView, at: number): number {
   if (littleEndian || data instanceof Uint8Array) {

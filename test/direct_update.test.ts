@@ -162,7 +162,7 @@ async function update(
         curvature: async (_, moved) => {
           if (moved.none) return undefined
           const found = await krylov(hessian, [moved.weights, moved.velocity], mostProducts)
-          return { directions: found.directions, products: held(found.products, segment) }
+          return { ...found, products: held(found.products, segment) }
         },
       }),
     }
@@ -293,16 +293,19 @@ describe('a quasi-Newton matrix', () => {
       steps.map(async (s) => ({ step: await vector(s), change: await vector(times(s)) })),
     )
     const held = { rule: { ...p.rule, rate: () => 0.1 }, from: 0, to: 3 }
-    const { directions, products, rest } = await quasiNewton(secants, 0.3, held)
+    const { directions, basis = [], products, rest } = await quasiNewton(secants, 0.3, held)
     expect(rest).toBe(0.3)
     expect(directions.length).toBe(4)
+    expect(basis.length).toBe(4)
+    const inner = (a: readonly number[], b: readonly number[]) => a.reduce((sum, each, i) => sum + each * b[i], 0)
     const image = async (x: NativeVector) => {
-      const along = await Promise.all(directions.map((q) => q.dot(x)))
+      const dots = await Promise.all(directions.map((each) => each.dot(x)))
+      const along = basis.map((row) => inner(row, dots))
       const out = p.vector()
-      for (const [i, q] of directions.entries()) {
+      for (const [j, each] of directions.entries()) {
         await out.axpy(
-          products[i].reduce((sum, t, j) => sum + t * along[j], 0),
-          q,
+          products.reduce((sum, row, i) => sum + basis[i][j] * inner(row, along), 0),
+          each,
         )
       }
       return out

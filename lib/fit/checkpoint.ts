@@ -151,7 +151,7 @@ async function fill(
 ): Promise<void> {
   const take = (name: string, shape: readonly number[]): Float32Array => {
     const tensor = stored.get(name)
-    if (tensor === undefined || tensor.shape.join() !== shape.join() || !tensor.data.every(Number.isFinite)) {
+    if (tensor === undefined || tensor.shape.join() !== shape.join() || !allFinite(tensor.data)) {
       throw malformed(`finite values of shape [${shape.join(', ')}] for '${name}'`, tensor?.shape.join(' x '))
     }
     return tensor.data
@@ -166,6 +166,12 @@ async function fill(
     tensors.statistics.set(index, take(statisticName(network, index), network.constants[index].shape).slice())
   }
   await Promise.all(filled.map(([vector, name, values]) => vector.set(name, values)))
+}
+
+function allFinite(values: Float32Array): boolean {
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += 0 * values[i]
+  return sum === 0
 }
 
 async function bytesOf(path: string): Promise<Uint8Array> {

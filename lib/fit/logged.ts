@@ -10,7 +10,7 @@ export interface FitLoggedOptions extends Omit<FitShardedOptions, 'shards'> {
   /** R (default 1): parts of the rows that come in one after the other, a checkpoint after each. */
   slices?: number
   log?: {
-    /** Steps from one logged state to the next; as few as the cap allows where left out. */
+    /** Steps from one logged state to the next; as few as the cap allows where left out, but half an epoch at least. */
     every?: number
     /** Most bytes of the log, in those of the checkpoints (default 10). */
     cap?: number
@@ -46,7 +46,10 @@ export async function fitLogged(
   const { log, ...read } = readOptions(options, table, 'fitLogged()')
   const fit = settingsOf(read.fit, model)
   const epochs = sliceEpochs(read.epochs, read.slices)
-  const logEvery = (rows: readonly number[]) => everyOf(stepsOf(rows, epochs, fit.batchSize ?? 128), log)
+  const logEvery = (rows: readonly number[]) => {
+    const steps = stepsOf(rows, epochs, fit.batchSize ?? 128)
+    return everyOf(steps, steps[steps.length - 1] / epochs[epochs.length - 1], log)
+  }
   return fitRecord(model, data, { ...read, fit, shards: 1, kind: 'logged', logEvery })
 }
 
@@ -59,8 +62,15 @@ function stepsOf(rows: readonly number[], epochs: readonly number[], batch: numb
   })
 }
 
-/** The smallest stride whose log is within the cap: a logged state is as large as a checkpoint. */
-function everyOf(steps: readonly number[], { every, cap }: { every?: number | undefined; cap: number }): number {
+/**
+ * The smallest stride of half an epoch (of the last slice) or more whose log is within the cap: a logged state is as large
+ * as a checkpoint, and takes as much of a direct update's time as hundreds of rows.
+ */
+function everyOf(
+  steps: readonly number[],
+  stepsPerEpoch: number,
+  { every, cap }: { every?: number | undefined; cap: number },
+): number {
   const states = (stride: number) => steps.reduce((sum, each) => sum + Math.max(0, Math.ceil(each / stride) - 1), 0)
   const most = Math.floor(cap * steps.filter((each) => each > 0).length)
   if (every !== undefined) {
@@ -71,7 +81,8 @@ function everyOf(steps: readonly number[], { every, cap }: { every?: number | un
       every,
     )
   }
-  let stride = Math.max(1, Math.ceil(steps.reduce((a, b) => a + b, 0) / (most + steps.length)))
+  const [whole, halfEpoch] = [steps.reduce((a, b) => a + b, 0), Math.floor(stepsPerEpoch / 2)]
+  let stride = Math.max(1, halfEpoch, Math.ceil(whole / (most + steps.length)))
   while (states(stride) > most) stride++
   return stride
 }

@@ -30,12 +30,14 @@ export interface Amended {
 export const mostPasses = 3
 /** The loss has settled where a pass lowers it by less than this share. */
 const settled = 0.02
-/** Share of the run's rate. */
-const rateShare = 0.1
+/** Batches of a pass at least: in small shards a quarter of the rows would be a few steps. By measurement. */
+const leastBatches = 8
+/** Share of the run's rate. By measurement, as a tenth leaves shards that lost many rows behind retraining. */
+const rateShare = 0.2
 
 /**
- * Rows of the amendment on slices: those that stay of the slices that lost rows, no more than a quarter of all that stay,
- * chosen by their keys' order in an epoch that training never had.
+ * Rows of the amendment on slices: those that stay of the slices that lost rows, a quarter of all that stay at most, or a
+ * few batches, chosen by their keys' order in an epoch that training never had.
  */
 export function amendedRows({
   manifest,
@@ -45,7 +47,7 @@ export function amendedRows({
 }: Omit<Amending, 'model' | 'data' | 'options' | 'passes'>) {
   const rows = slices.flatMap((list, i) => (touched[i] ? list : []))
   const words = rows.map(({ key }) => keyWords(key))
-  const most = Math.max(1, Math.ceil(run.rows.length / 4))
+  const most = Math.max(leastBatches * (manifest.fit.batchSize ?? 128), Math.ceil(run.rows.length / 4))
   return [...orderOf(words, manifest.seed, run.epochsBefore + run.epochs).subarray(0, most)].map((i) => rows[i])
 }
 

@@ -21,15 +21,16 @@ export interface Costs {
   hessian: number
   /** One pass over a parameter vector. */
   vector: number
-  /** Reading a state and writing one. */
+  /** Reading a state and writing one; a file of a few bytes. */
   state: number
+  file: number
   /** Whether batches were normalised together. */
   normalized: boolean
 }
 
 const timedRows = 128
 /** Of a file that is flushed with its folder. */
-const flushed = 0.01
+const flushed = 0.006
 
 export async function measureCosts(record: TrainingRecord, store: RecordStore): Promise<Costs> {
   const { manifest } = store
@@ -59,7 +60,17 @@ export async function measureCosts(record: TrainingRecord, store: RecordStore): 
       normalizationsOf(model.description).length > 0 &&
       (fit.batchNorm ?? (fit.parameters ? '' : 'training')) === 'training'
     const trained = trainingCosts(manifest) ?? { start: 0, training: gradient, workers: 1 }
-    return { ...trained, model: first, call, gradient, hessian: curved / some.size, vector, state, normalized }
+    return {
+      ...trained,
+      model: first,
+      call,
+      gradient,
+      hessian: curved / some.size,
+      vector,
+      state,
+      file: flushed,
+      normalized,
+    }
   } finally {
     v?.dispose()
     some.dispose()
@@ -106,11 +117,15 @@ export function secondsOfJobs(visits: readonly number[], { start, training, work
   return Math.max(...free)
 }
 
-const times = 3
+const times = 5
 
-/** The mean of a few times, as loaded as the machine is. */
+/** The median of a few times, as loaded as the machine is: what others do for a moment is not in it. */
 async function timed(work: () => Promise<void>): Promise<number> {
-  const started = performance.now()
-  for (let i = 0; i < times; i++) await work()
-  return (performance.now() - started) / 1000 / times
+  const seconds: number[] = []
+  for (let i = 0; i < times; i++) {
+    const started = performance.now()
+    await work()
+    seconds.push((performance.now() - started) / 1000)
+  }
+  return seconds.sort((a, b) => a - b)[times >> 1]
 }

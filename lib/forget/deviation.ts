@@ -52,22 +52,36 @@ export async function meanGradient(
   ])
 }
 
-/** A curvature H = Q T Q^T + rest (I - Q Q^T): orthonormal vectors q_1 .. q_k, T [k, k] by rows. */
+/** A curvature H = Q T Q^T + rest (I - Q Q^T): q_i = sum_j basis[i][j] directions[j] orthonormal, T [k, k] by rows. */
 export interface Subspace {
   directions: readonly NativeVector[]
+  /** [k, directions]; the identity where left out: the directions are orthonormal. */
+  basis?: readonly (readonly number[])[]
   products: readonly (readonly number[])[]
   /** Zero where left out. */
   rest?: number
+  /** Frees directions that nobody else holds. */
+  dispose?(): void
+}
+
+/** Coordinates of delta and nu in a subspace. */
+interface Coordinates {
+  weights: readonly number[]
+  velocity: readonly number[]
 }
 
 /**
  * The difference (delta, nu) between weights and velocity of a run without some rows and of the run with them. Where the
  * gradients differ by c + H delta it obeys the step rule itself: nu' = m nu + c + H delta + d delta, and so on.
+ *
+ * Between enter() and leave() the vectors go by the rest of a subspace's curvature alone, and what the subspace adds is
+ * kept in its coordinates: it enters the vectors once, however many passes there are.
  */
 export class Deviation {
   readonly weights: NativeVector
   readonly velocity: NativeVector
   readonly #kept: NativeVector
+  #within: { subspace: Subspace; whole: Coordinates; plain: Coordinates } | undefined
   /** Whether it is still zero. */
   #none = true
 
@@ -82,14 +96,34 @@ export class Deviation {
     return this.#none
   }
 
+  /** Curvature for the passes to come. */
+  async enter(subspace: Subspace): Promise<void> {
+    const [weights, velocity] = await Promise.all([this.weights, this.velocity].map((x) => along(subspace, x)))
+    this.#within = { subspace, whole: { weights, velocity }, plain: { weights, velocity } }
+  }
+
+  /** Adds what the subspace did to the vectors. */
+  async leave(): Promise<void> {
+    if (this.#within === undefined) return
+    const { subspace, whole, plain } = this.#within
+    this.#within = undefined
+    const add = (to: NativeVector, part: keyof Coordinates) =>
+      addAlong(
+        subspace,
+        whole[part].map((x, i) => x - plain[part][i]),
+        to,
+      )
+    await Promise.all([...add(this.weights, 'weights'), ...add(this.velocity, 'velocity')])
+  }
+
   /** Steps whose gradients are others by `change`, the same in each, curvature aside; none: no row is left out of them. */
-  async pass(rule: StepRule, from: number, to: number, subspace?: Subspace, change?: NativeVector): Promise<void> {
+  async pass(rule: StepRule, from: number, to: number, change?: NativeVector): Promise<void> {
     if ((this.#none && change === undefined) || from >= to) return
-    const weightDecay = rule.weightDecay + (subspace?.rest ?? 0)
+    const within = this.#within
+    const weightDecay = rule.weightDecay + (within?.subspace.rest ?? 0)
     const of = transition({ ...rule, weightDecay }, from, to)
     const { weights, velocity } = this
-    const bent = subspace && (await this.#bend(rule, from, to, subspace, change))
-    await Promise.all([
+    const moved = Promise.all([
       this.#kept.copyFrom(weights),
       weights.scale(of.ww),
       weights.axpy(of.wv, velocity),
@@ -97,33 +131,18 @@ export class Deviation {
       velocity.axpy(of.vw, this.#kept),
       ...(change ? [weights.axpy(of.wg, change), velocity.axpy(of.vg, change)] : []),
     ])
-    this.#none = false
-    if (!subspace || !bent) return
-    const { a, c, f } = bent
-    await Promise.all(
-      subspace.directions.flatMap((q, i) => [
-        weights.axpy(bent.weights[i] - of.ww * a[i] - of.wv * c[i] - of.wg * f[i], q),
-        velocity.axpy(bent.velocity[i] - of.vw * a[i] - of.vv * c[i] - of.vg * f[i], q),
-      ]),
-    )
-  }
-
-  /** Coordinates of delta, nu and the change in the subspace, and those of delta and nu after the steps. */
-  async #bend(rule: StepRule, from: number, to: number, { directions, products }: Subspace, change?: NativeVector) {
-    const along = (vector: NativeVector) => Promise.all(directions.map((q) => vector.dot(q)))
-    const nothing = directions.map(() => 0)
-    const [a, c, f] = await Promise.all([along(this.weights), along(this.velocity), change ? along(change) : nothing])
-    const [w, v] = [[...a], [...c]]
-    const { momentum, nesterov, weightDecay } = rule
-    for (let step = from; step < to; step++) {
-      const rate = rule.rate(step)
-      const g = products.map((row, i) => row.reduce((sum, t, j) => sum + t * w[j], weightDecay * w[i] + f[i]))
-      g.forEach((each, i) => {
-        v[i] = momentum * v[i] + each
-        w[i] -= rate * (nesterov ? each + momentum * v[i] : v[i])
-      })
+    if (within !== undefined) {
+      const { products } = within.subspace
+      const f = change ? await along(within.subspace, change) : products.map(() => 0)
+      const { weights: a, velocity: c } = within.plain
+      within.plain = {
+        weights: a.map((x, i) => of.ww * x + of.wv * c[i] + of.wg * f[i]),
+        velocity: a.map((x, i) => of.vw * x + of.vv * c[i] + of.vg * f[i]),
+      }
+      within.whole = stepped(within.whole, products, f, rule, from, to)
     }
-    return { a, c, f, weights: w, velocity: v }
+    await moved
+    this.#none = false
   }
 
   dispose(): void {
@@ -131,12 +150,47 @@ export class Deviation {
   }
 }
 
+const inner = (a: readonly number[], b: readonly number[]): number => a.reduce((sum, x, i) => sum + x * b[i], 0)
+
+/** Coordinates Q^T x. */
+async function along({ directions, basis }: Subspace, x: NativeVector): Promise<number[]> {
+  const dots = await Promise.all(directions.map((each) => x.dot(each)))
+  return basis ? basis.map((row) => inner(row, dots)) : dots
+}
+
+/** to += Q c. */
+function addAlong({ directions, basis }: Subspace, c: readonly number[], to: NativeVector): Promise<void>[] {
+  return directions.map((each, j) => to.axpy(basis ? c.reduce((sum, x, i) => sum + x * basis[i][j], 0) : c[j], each))
+}
+
+/** Steps in the coordinates of a subspace: gradients T w + d w + f. */
+function stepped(
+  start: Coordinates,
+  products: Subspace['products'],
+  f: readonly number[],
+  rule: StepRule,
+  from: number,
+  to: number,
+): Coordinates {
+  const [w, v] = [[...start.weights], [...start.velocity]]
+  const { momentum, nesterov, weightDecay } = rule
+  for (let step = from; step < to; step++) {
+    const rate = rule.rate(step)
+    const g = products.map((row, i) => inner(row, w) + weightDecay * w[i] + f[i])
+    g.forEach((each, i) => {
+      v[i] = momentum * v[i] + each
+      w[i] -= rate * (nesterov ? each + momentum * v[i] : v[i])
+    })
+  }
+  return { weights: w, velocity: v }
+}
+
 /** A symmetric operator: out = H x. */
 export type Product = (x: NativeVector, out: NativeVector) => Promise<void>
 
 /**
  * The operator on the Krylov space of some vectors, by a block Lanczos method with full reorthogonalisation: what repeated
- * steps need of H on those vectors (Saad 1992). Dispose the directions.
+ * steps need of H on those vectors (Saad 1992). Dispose it.
  */
 export async function krylov(product: Product, starts: readonly NativeVector[], most: number): Promise<Subspace> {
   const [like] = starts
@@ -160,7 +214,7 @@ export async function krylov(product: Product, starts: readonly NativeVector[], 
       products.push(await Promise.all(directions.map((each) => image.dot(each))))
     }
     const symmetric = products.map((row, i) => products.map((other, j) => (j <= i ? row[j] : other[i])))
-    return { directions, products: symmetric }
+    return { directions, products: symmetric, dispose: () => directions.forEach((each) => each.dispose()) }
   } catch (error) {
     for (const each of directions) each.dispose()
     throw error
@@ -170,11 +224,7 @@ export async function krylov(product: Product, starts: readonly NativeVector[], 
 }
 
 /** unit = what x has beyond the directions, of length 1; false where that is nothing but rounding. */
-export async function orthonormal(
-  unit: NativeVector,
-  x: NativeVector,
-  directions: readonly NativeVector[],
-): Promise<boolean> {
+async function orthonormal(unit: NativeVector, x: NativeVector, directions: readonly NativeVector[]): Promise<boolean> {
   const whole = Math.sqrt(await x.dot(x))
   await unit.copyFrom(x)
   for (let round = 0; round < 2; round++) {

@@ -47,7 +47,7 @@ export interface Segment {
 export interface DirectProducts {
   /** out = sum over rows of weight times the gradient of the row's loss, at these weights. */
   gradient(lost: LostRows, weights: NativeVector, out: NativeVector): Promise<void>
-  /** Curvature over a segment, its directions to be disposed; none: no drift correction. */
+  /** Curvature over a segment, disposed after it; none: no drift correction. */
   curvature?(segment: Segment, deviation: Deviation): Promise<Subspace | undefined>
   /** Sets to zero what is not fitted. */
   mask?(vector: NativeVector): Promise<void>
@@ -91,19 +91,22 @@ export async function crossSegment(deviation: Deviation, segment: Segment, produ
     await meanGradient(transition(rule, from, to), start, end, mean)
     await products.mask?.(mean)
     subspace = await products.curvature?.(segment, deviation)
+    if (subspace !== undefined) await deviation.enter(subspace)
     let done = from
     for (const lost of losses) {
-      await deviation.pass(rule, done, lost.from, subspace)
+      await deviation.pass(rule, done, lost.from)
       const share = ((lost.from + lost.to - 1) / 2 - from) / (to - from)
       await Promise.all([at.copyFrom(start.weights), at.scale(1 - share), at.axpy(share, end)])
       await products.gradient(lost, at, change)
       const steps = lost.to - lost.from
       await Promise.all([change.scale(-1 / steps), change.axpy(lost.mean / steps, mean)])
-      await deviation.pass(rule, lost.from, lost.to, subspace, change)
+      await deviation.pass(rule, lost.from, lost.to, change)
       done = lost.to
     }
-    await deviation.pass(rule, done, to, subspace)
+    await deviation.pass(rule, done, to)
+    await deviation.leave()
   } finally {
-    for (const vector of [mean, at, change, ...(subspace?.directions ?? [])]) vector.dispose()
+    for (const vector of [mean, at, change]) vector.dispose()
+    subspace?.dispose?.()
   }
 }

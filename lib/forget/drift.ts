@@ -11,7 +11,7 @@ export interface Drift {
   curvature(
     segment: Segment,
     deviation: Deviation,
-    probe: Int32Array,
+    probe: () => Int32Array,
     options: SgdOptions,
   ): Promise<Subspace | undefined>
   /** A run over other rows follows. */
@@ -33,17 +33,18 @@ export class ProductDrift implements Drift {
   async curvature(
     segment: Segment,
     deviation: Deviation,
-    probe: Int32Array,
+    probe: () => Int32Array,
     options: SgdOptions,
   ): Promise<Subspace | undefined> {
     if (deviation.none) return undefined
     const { weights } = segment.start
-    const { directions, products } = await krylov(
-      (tangents, out) => this.#sums.sum('hessianProduct', probe, options, { weights, out, tangents }),
+    const rows = probe()
+    const found = await krylov(
+      (tangents, out) => this.#sums.sum('hessianProduct', rows, options, { weights, out, tangents }),
       [deviation.weights, deviation.velocity],
       this.#most,
     )
-    return { directions, products: held(products, segment) }
+    return { ...found, products: held(found.products, segment) }
   }
 
   restart(): void {}
@@ -79,10 +80,10 @@ export class SecantDrift implements Drift {
   async curvature(
     segment: Segment,
     deviation: Deviation,
-    probe: Int32Array,
+    probe: () => Int32Array,
     options: SgdOptions,
   ): Promise<Subspace | undefined> {
-    this.#probe ??= probe
+    this.#probe ??= probe()
     const { start, end } = segment
     const before = (this.#gradient ??= await this.#gradientAt(start.weights, options))
     if (!deviation.none) {

@@ -1,6 +1,6 @@
 // A limited-memory quasi-Newton matrix of secants, as a curvature on their span and one number for all that is beyond it.
-import { native, type NativeVector } from '../native.js'
-import { orthonormal, type StepRule, type Subspace } from './deviation.js'
+import type { NativeVector } from '../native.js'
+import type { StepRule, Subspace } from './deviation.js'
 import { mapEigenvalues } from './symmetric.js'
 
 /** A secant: over the step s the gradient changed by y, with s^T y > 0. */
@@ -16,26 +16,49 @@ export interface Steps {
   rule: StepRule
 }
 
+/** A vector whose part beyond those before it is a smaller share than this adds no direction. */
+const independent = 1e-3
+
 /**
  * BFGS from B = rest I: B - (B s)(B s)^T / (s^T B s) + y y^T / (y^T s) for each secant, oldest first, in coordinates of the
- * secants' span; eigenvalues held (the matrix of DeltaGrad, Wu et al. 2020; Byrd, Nocedal and Schnabel 1994).
+ * secants' span; eigenvalues held (the matrix of DeltaGrad, Wu et al. 2020; Byrd, Nocedal and Schnabel 1994). The secants'
+ * own vectors are the directions, and their inner products all that is read of them.
  */
 export async function quasiNewton(secants: readonly Secant[], rest: number, steps: Steps): Promise<Subspace> {
-  const directions: NativeVector[] = []
-  try {
-    for (const x of secants.flatMap(({ step, change }) => [step, change])) {
-      const unit = new (native().Vector)(x, x.dtype)
-      if (await orthonormal(unit, x, directions)) directions.push(unit)
-      else unit.dispose()
+  const directions = secants.flatMap(({ step, change }) => [step, change])
+  const products = await gram(directions)
+  const basis = orthonormal(products)
+  const coordinates = (j: number) => basis.map((row) => inner(row, products[j]))
+  let b = basis.map((_, i) => basis.map((__, j) => (i === j ? rest : 0)))
+  secants.forEach((_, i) => {
+    b = updated(b, coordinates(2 * i), coordinates(2 * i + 1))
+  })
+  return { directions, basis, products: held(b, steps), rest: Math.min(rest, mostCurvature(steps)) }
+}
+
+async function gram(vectors: readonly NativeVector[]): Promise<number[][]> {
+  const lower = await Promise.all(vectors.map((x, i) => Promise.all(vectors.slice(0, i + 1).map((y) => x.dot(y)))))
+  return lower.map((row, i) => lower.map((other, j) => (j <= i ? row[j] : other[i])))
+}
+
+/** Coefficients of orthonormal vectors in vectors with these inner products, by Gram and Schmidt's method, twice. */
+function orthonormal(products: readonly (readonly number[])[]): number[][] {
+  const found: number[][] = []
+  const dot = (a: readonly number[], b: readonly number[]) =>
+    inner(
+      a,
+      products.map((row) => inner(row, b)),
+    )
+  products.forEach((row, i) => {
+    let c = row.map((_, j) => Number(i === j))
+    for (let round = 0; round < 2; round++) {
+      const shares = found.map((each) => dot(each, c))
+      c = c.map((x, j) => x - shares.reduce((sum, share, k) => sum + share * found[k][j], 0))
     }
-    const coordinates = (x: NativeVector) => Promise.all(directions.map((q) => x.dot(q)))
-    let b = directions.map((_, i) => directions.map((__, j) => (i === j ? rest : 0)))
-    for (const { step, change } of secants) b = updated(b, await coordinates(step), await coordinates(change))
-    return { directions, products: held(b, steps), rest: Math.min(rest, mostCurvature(steps)) }
-  } catch (error) {
-    for (const each of directions) each.dispose()
-    throw error
-  }
+    const length = Math.sqrt(Math.max(dot(c, c), 0))
+    if (length > independent * Math.sqrt(row[i])) found.push(c.map((x) => x / length))
+  })
+  return found
 }
 
 const inner = (a: readonly number[], b: readonly number[]): number => a.reduce((sum, x, i) => sum + x * b[i], 0)

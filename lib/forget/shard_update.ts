@@ -44,7 +44,7 @@ function checkSupported(options: SgdOptions): void {
 }
 
 /** Losses of an epoch are taken together by so many groups at most. */
-const groupsPerEpoch = 8
+const groupsPerEpoch = 4
 
 /** Steps whose losses are taken together, at most. */
 export const groupLength = ({ stepsPerEpoch }: SliceRun): number =>
@@ -221,7 +221,7 @@ export class ShardUpdater {
       ...(drift && {
         curvature: (segment, deviation) => {
           const epoch = Math.floor((segment.from - run.stepsBefore) / run.stepsPerEpoch)
-          return drift.curvature(segment, deviation, this.#probe(run, epoch), options)
+          return drift.curvature(segment, deviation, () => this.#probe(run, epoch), options)
         },
       }),
     }
