@@ -57,6 +57,13 @@ struct GatherRow {
 // What float32 products may do to their factors: nothing, or rounding to TF32 (10 bits) where the device is quicker so.
 enum class Precision : uint8_t { float32, tf32 };
 
+// What follows a product on its way to memory: input 0 of the program is the product's result, which lies where the
+// program's one output goes; the others are strided over its dims.
+struct Epilogue {
+  const ElementwiseProgram& program;
+  std::span<const Tensor> inputs;
+};
+
 // How a device computes. The same settings give the same bits.
 struct DeviceSettings {
   int threads = 0;              // of every kernel; 0 where the device has no such thing
@@ -129,8 +136,20 @@ class Backend {
   // Matrix products: dense row-major matrices.
   virtual void gemm(const GemmShape& shape, const Tensor& a, const Tensor& b, const Tensor& c) = 0;
 
+  // c = epilogue(alpha op(a) op(b) + beta c), in one pass where the device has a kernel for that.
+  virtual void gemm_epilogue(const GemmShape& shape, const Tensor& a, const Tensor& b, const Tensor& c,
+                             const Epilogue& epilogue) {
+    gemm(shape, a, b, c);
+    elementwise(epilogue.program, epilogue.inputs, {&c, 1});
+  }
+
   // Convolution and its two adjoints. Activations dense channels-last, weights dense row-major.
   virtual void conv(const ConvShape& shape, const Tensor& x, const Tensor& w, const Tensor& y) = 0;
+  virtual void conv_epilogue(const ConvShape& shape, const Tensor& x, const Tensor& w, const Tensor& y,
+                             const Epilogue& epilogue) {
+    conv(shape, x, w, y);
+    elementwise(epilogue.program, epilogue.inputs, {&y, 1});
+  }
   virtual void conv_input_gradient(const ConvShape& shape, const Tensor& w, const Tensor& y_bar,
                                    const Tensor& x_bar) = 0;
   virtual void conv_weight_gradient(const ConvShape& shape, const Tensor& x, const Tensor& y_bar,

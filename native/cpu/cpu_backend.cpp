@@ -149,6 +149,17 @@ void CpuBackend::gemm(const GemmShape& s, const Tensor& a, const Tensor& b, cons
   });
 }
 
+// oneDNN's kernels where they can do all of it: AMX's and ours leave the epilogue to a pass of its own.
+void CpuBackend::gemm_epilogue(const GemmShape& s, const Tensor& a, const Tensor& b, const Tensor& c,
+                               const Epilogue& epilogue) {
+  if (c.dtype == DType::f32 && current_isa() != Isa::amx) {
+    expect_same_type("a matrix product", a, b, c);
+    const auto after = post_ops_of(epilogue, static_cast<int>(c.dims.size()) - 1);
+    if (after && onednn_gemm(s, a.as<const float>(), b.as<const float>(), c.as<float>(), *after)) return;
+  }
+  Backend::gemm_epilogue(s, a, b, c, epilogue);
+}
+
 void CpuBackend::conv(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y) {
   check_conv(s, x, w, y);
   with_float("conv", x.dtype, [&](auto zero) {
@@ -159,6 +170,16 @@ void CpuBackend::conv(const ConvShape& s, const Tensor& x, const Tensor& w, cons
     }
     cpu::conv<T>(s, x.as<const T>(), w.as<const T>(), y.as<T>());
   });
+}
+
+void CpuBackend::conv_epilogue(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
+                               const Epilogue& epilogue) {
+  if (y.dtype == DType::f32 && current_isa() != Isa::amx) {
+    check_conv(s, x, w, y);
+    const auto after = post_ops_of(epilogue, 1);
+    if (after && onednn_conv(s, x.as<const float>(), w.as<const float>(), y.as<float>(), *after)) return;
+  }
+  Backend::conv_epilogue(s, x, w, y, epilogue);
 }
 
 void CpuBackend::conv_input_gradient(const ConvShape& s, const Tensor& w, const Tensor& y_bar, const Tensor& x_bar) {

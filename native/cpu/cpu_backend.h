@@ -41,7 +41,11 @@ class CpuBackend final : public Backend {
   void log_softmax(const Tensor& x, int axis, const Tensor& y) override;
 
   void gemm(const GemmShape& shape, const Tensor& a, const Tensor& b, const Tensor& c) override;
+  void gemm_epilogue(const GemmShape& shape, const Tensor& a, const Tensor& b, const Tensor& c,
+                     const Epilogue& epilogue) override;
   void conv(const ConvShape& shape, const Tensor& x, const Tensor& w, const Tensor& y) override;
+  void conv_epilogue(const ConvShape& shape, const Tensor& x, const Tensor& w, const Tensor& y,
+                     const Epilogue& epilogue) override;
   void conv_input_gradient(const ConvShape& shape, const Tensor& w, const Tensor& y_bar, const Tensor& x_bar) override;
   void conv_weight_gradient(const ConvShape& shape, const Tensor& x, const Tensor& y_bar, const Tensor& w_bar) override;
   void conv_grad_squares(const ConvShape& shape, const Tensor& x, const Tensor& y_bar, const Tensor& s) override;

@@ -8,8 +8,8 @@ bool onednn_enabled() { return false; }
 void set_onednn_enabled(bool) {}
 bool onednn_follow(Isa) { return true; }
 
-bool onednn_gemm(const GemmShape&, const float*, const float*, float*) { return false; }
-bool onednn_conv(const ConvShape&, const float*, const float*, float*) { return false; }
+bool onednn_gemm(const GemmShape&, const float*, const float*, float*, std::span<const PostOp>) { return false; }
+bool onednn_conv(const ConvShape&, const float*, const float*, float*, std::span<const PostOp>) { return false; }
 bool onednn_conv_input_gradient(const ConvShape&, const float*, const float*, float*) { return false; }
 bool onednn_conv_weight_gradient(const ConvShape&, const float*, const float*, float*) { return false; }
 

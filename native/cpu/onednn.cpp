@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <optional>
+#include <string>
 #include <tuple>
 
 #include "core/error.h"
 #include "cpu/memory.h"
+#include "cpu/onednn_post_ops.h"
 #include "cpu/threads.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "oneapi/dnnl/dnnl_debug.h"
@@ -31,15 +34,17 @@ struct Primitive {
   memory x, w, w_plain, y, scratchpad, reorder_scratchpad;
   size_t weight_bytes = 0, scratchpad_bytes = 0;
   bool reorders = false;
+  std::optional<OnednnPostOps> after;
 };
 
-using Key = std::tuple<Kind, int, std::array<int64_t, 17>>;
+using Key = std::tuple<Kind, int, std::array<int64_t, 17>, std::string>;
 
-Key key_of(Kind kind, const ConvShape& s) {
+Key key_of(Kind kind, const ConvShape& s, std::span<const PostOp> after) {
   return {kind,
           thread_count(),
           {s.n, s.c, s.h, s.w, s.o, s.oh, s.ow, s.kh, s.kw, s.stride_h, s.stride_w, s.dilation_h, s.dilation_w,
-           s.pad_top, s.pad_left, s.groups, 0}};
+           s.pad_top, s.pad_left, s.groups, 0},
+          key_of(after)};
 }
 
 // Where oneDNN's arithmetic of pads does not reach: rows or columns of x beyond the last window by a stride or more,
@@ -105,23 +110,23 @@ typename Descriptor::primitive_desc backward_descriptor(const dnnl::engine& engi
 class Library {
  public:
   // Null where oneDNN has no primitive for the shape.
-  Primitive* find(Kind kind, const ConvShape& s) {
+  Primitive* find(Kind kind, const ConvShape& s, std::span<const PostOp> after) {
     constexpr size_t most_shapes = 1024;
-    const Key key = key_of(kind, s);
+    const Key key = key_of(kind, s, after);
     const auto at = primitives_.find(key);
     if (at != primitives_.end()) return at->second.get();
     if (primitives_.size() >= most_shapes) primitives_.clear();
-    return primitives_.emplace(key, make(kind, s)).first->second.get();
+    return primitives_.emplace(key, make(kind, s, after)).first->second.get();
   }
 
   dnnl::stream& stream() { return stream_; }
 
  private:
-  std::unique_ptr<Primitive> make(Kind kind, const ConvShape& s) {
+  std::unique_ptr<Primitive> make(Kind kind, const ConvShape& s, std::span<const PostOp> after) {
     Description d;
     if (!describe(s, d)) return nullptr;
     try {
-      return build(kind, d);
+      return after.empty() ? build(kind, d) : build_followed(d, after);
     } catch (const dnnl::error& error) {
       if (error.status == dnnl_unimplemented || error.status == dnnl_invalid_arguments) return nullptr;
       throw;
@@ -148,6 +153,22 @@ class Library {
         engine_, attributes, forward, direct, d.x, d.w, d.y, d.strides, d.dilations, d.pads, d.end_pads);
     return finish(kind, d, backward.diff_weights_desc(), backward.scratchpad_desc(),
                   dnnl::convolution_backward_weights(backward));
+  }
+
+  // A forward pass; null where oneDNN would do it by plain loops.
+  std::unique_ptr<Primitive> build_followed(const Description& d, std::span<const PostOp> after) {
+    OnednnPostOps chain(after, d.y, 1, engine_);
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    attributes.set_post_ops(chain.operations());
+    const auto forward = descriptor<dnnl::convolution_forward>(engine_, attributes, dnnl::prop_kind::forward_inference,
+                                                               dnnl::algorithm::convolution_direct, d.x, d.w, d.y,
+                                                               d.strides, d.dilations, d.pads, d.end_pads);
+    if (is_reference(forward.impl_info_str())) return nullptr;
+    auto p =
+        finish(Kind::forward, d, forward.weights_desc(), forward.scratchpad_desc(), dnnl::convolution_forward(forward));
+    p->after = std::move(chain);
+    return p;
   }
 
   std::unique_ptr<Primitive> finish(Kind kind, const Description& d, const memory::desc& weights,
@@ -193,11 +214,12 @@ void reorder_weights(Primitive& p, bool back, dnnl::stream& stream) {
                              {DNNL_ARG_SCRATCHPAD, p.reorder_scratchpad}});
 }
 
-void execute(Kind kind, Primitive& p, dnnl::stream& stream) {
+void execute(Kind kind, Primitive& p, std::span<const PostOp> after, dnnl::stream& stream) {
   if (kind == Kind::forward) {
-    p.run.execute(
-        stream,
-        {{DNNL_ARG_SRC, p.x}, {DNNL_ARG_WEIGHTS, p.w}, {DNNL_ARG_DST, p.y}, {DNNL_ARG_SCRATCHPAD, p.scratchpad}});
+    std::unordered_map<int, memory> arguments = {
+        {DNNL_ARG_SRC, p.x}, {DNNL_ARG_WEIGHTS, p.w}, {DNNL_ARG_DST, p.y}, {DNNL_ARG_SCRATCHPAD, p.scratchpad}};
+    if (p.after) p.after->bind(after, arguments);
+    p.run.execute(stream, arguments);
   } else if (kind == Kind::input_gradient) {
     p.run.execute(stream, {{DNNL_ARG_DIFF_SRC, p.x},
                            {DNNL_ARG_WEIGHTS, p.w},
@@ -211,11 +233,12 @@ void execute(Kind kind, Primitive& p, dnnl::stream& stream) {
   }
 }
 
-bool run(Kind kind, const ConvShape& s, const float* x, const float* w, const float* y) {
+bool run(Kind kind, const ConvShape& s, const float* x, const float* w, const float* y,
+         std::span<const PostOp> after = {}) {
   if (!onednn_enabled()) return false;
   share_team_size();
   try {
-    Primitive* p = library().find(kind, s);
+    Primitive* p = library().find(kind, s, after);
     if (p == nullptr) return false;
     dnnl::stream& stream = library().stream();
     set_data(p->x, x);
@@ -226,7 +249,7 @@ bool run(Kind kind, const ConvShape& s, const float* x, const float* w, const fl
     set_data(p->scratchpad, scratchpad);
     if (p->reorders) set_data(p->reorder_scratchpad, scratchpad);
     if (kind != Kind::weight_gradient) reorder_weights(*p, false, stream);
-    execute(kind, *p, stream);
+    execute(kind, *p, after, stream);
     if (kind == Kind::weight_gradient) reorder_weights(*p, true, stream);
     stream.wait();
     return true;
@@ -258,8 +281,8 @@ bool onednn_follow(Isa isa) {
   return true;
 }
 
-bool onednn_conv(const ConvShape& s, const float* x, const float* w, float* y) {
-  return run(Kind::forward, s, x, w, y);
+bool onednn_conv(const ConvShape& s, const float* x, const float* w, float* y, std::span<const PostOp> after) {
+  return run(Kind::forward, s, x, w, y, after);
 }
 bool onednn_conv_input_gradient(const ConvShape& s, const float* w, const float* y_bar, float* x_bar) {
   return run(Kind::input_gradient, s, x_bar, w, y_bar);

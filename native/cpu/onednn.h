@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "cpu/isa.h"
+#include "cpu/post_ops.h"
 
 namespace palimpsest::cpu {
 
@@ -18,8 +19,9 @@ void set_onednn_enabled(bool enabled);
 // Has oneDNN use no instructions beyond this set; false where it has begun with another and cannot change.
 bool onednn_follow(Isa isa);
 
-bool onednn_gemm(const GemmShape& shape, const float* a, const float* b, float* c);
-bool onednn_conv(const ConvShape& shape, const float* x, const float* w, float* y);
+// With `after` only where one primitive does all of it.
+bool onednn_gemm(const GemmShape& shape, const float* a, const float* b, float* c, std::span<const PostOp> after = {});
+bool onednn_conv(const ConvShape& shape, const float* x, const float* w, float* y, std::span<const PostOp> after = {});
 bool onednn_conv_input_gradient(const ConvShape& shape, const float* w, const float* y_bar, float* x_bar);
 bool onednn_conv_weight_gradient(const ConvShape& shape, const float* x, const float* y_bar, float* w_bar);
 

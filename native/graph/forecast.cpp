@@ -66,7 +66,14 @@ StepCost cost_of(const Graph& graph, const Plan& plan, const Step& step) {
   const Node& node = graph.node(step.node);
   const Cost cost = row_of(node.op).cost(graph, node);
   const Tensor& made = step.output_tensors[0];
-  return {kind_of(node.op), cost.flops, cost.bytes * static_cast<double>(size_of(made.dtype)) + cost.index_bytes};
+  StepCost all{kind_of(node.op), cost.flops, cost.bytes * static_cast<double>(size_of(made.dtype)) + cost.index_bytes};
+  // Of an epilogue: what it reads besides the product's result.
+  const auto own = static_cast<size_t>(step.epilogue);
+  for (size_t i = own + 1; own > 0 && i < step.inputs.size(); ++i) {
+    all.bytes += static_cast<double>(plan.buffers[static_cast<size_t>(step.inputs[i])].bytes);
+  }
+  all.flops += static_cast<double>(element_count(made.dims)) * static_cast<double>(step.program.instructions.size());
+  return all;
 }
 
 std::vector<StepCost> costs_of(const Graph& graph, const Plan& plan) {
@@ -91,6 +98,7 @@ std::string signature_of(const Graph& graph, const Step& step, DType dtype, Prec
     const Node& node = graph.node(step.node);
     text += row_of(node.op).name;
     append(text, node.attributes);
+    if (step.epilogue > 0) append(text, step.program);
   }
   for (const Tensor& tensor : step.input_tensors) append(text, tensor);
   text += '>';

@@ -32,11 +32,17 @@ class Planner {
     }
     const std::vector<Pass> passes = schedule(graph_, outputs, fuse_, description_.late_inputs);
     note_readers(passes);
-    for (const Pass& pass : passes) {
+    const std::vector<int32_t> products = fuse_ ? products_of(passes) : std::vector<int32_t>(passes.size(), none);
+    std::vector<char> runs_later(static_cast<size_t>(graph_.node_count()), 0);
+    for (int32_t product : products) {
+      if (product != none) runs_later[static_cast<size_t>(product)] = 1;
+    }
+    for (size_t i = 0; i < passes.size(); ++i) {
+      const Pass& pass = passes[i];
       tangent_ = pass.tangent;
       if (pass.elementwise) {
-        add_elementwise(pass);
-      } else {
+        add_elementwise(pass, products[i]);
+      } else if (runs_later[static_cast<size_t>(pass.nodes[0])] == 0) {
         add_node(pass.nodes[0]);
       }
       for (int32_t node : pass.nodes) count_cost(node);
@@ -56,6 +62,30 @@ class Planner {
         for (ValueId input : graph_.node(node).inputs) readers_[static_cast<size_t>(input)].push_back(node);
       }
     }
+  }
+
+  // Of each pass the product whose epilogue it is. It runs in the pass's place, where all that the pass reads is there,
+  // and nothing else may read what it gives.
+  std::vector<int32_t> products_of(const std::vector<Pass>& passes) {
+    std::vector<char> tangent(static_cast<size_t>(graph_.node_count()), 0);
+    for (const Pass& pass : passes) tangent[static_cast<size_t>(pass.nodes[0])] = pass.tangent;
+    std::vector<int32_t> products(passes.size(), none);
+    for (size_t i = 0; i < passes.size(); ++i) {
+      const Pass& pass = passes[i];
+      if (!pass.elementwise || results(pass).size() != 1) continue;
+      for (ValueId id : operands(pass)) {
+        const Value& value = graph_.value(id);
+        if (value.source != Source::computed || !may_follow(pass, id)) continue;
+        if (tangent[static_cast<size_t>(value.node)] != static_cast<char>(pass.tangent)) continue;
+        products[i] = std::max(products[i], value.node);
+      }
+    }
+    return products;
+  }
+
+  bool may_follow(const Pass& pass, ValueId id) {
+    return row_of(graph_.node(graph_.value(id).node).op).forward_epilogue != nullptr && !read_outside(id, pass) &&
+           graph_.dims(id) == graph_.dims(graph_.node(pass.nodes[0]).outputs[0]);
   }
 
   void count_cost(int32_t node) {
@@ -165,45 +195,99 @@ class Planner {
     return Layout::row_major;
   }
 
-  void add_elementwise(const Pass& pass) {
-    const Dims dims = graph_.dims(graph_.node(pass.nodes[0]).outputs[0]);
-    std::vector<ValueId> inputs;  // distinct values from outside
-    std::map<ValueId, int32_t> registers;
+  // Distinct values that a pass reads from outside, in the order of reading.
+  std::vector<ValueId> operands(const Pass& pass) const {
+    std::vector<ValueId> found;
     for (int32_t node : pass.nodes) {
       for (ValueId id : graph_.node(node).inputs) {
         const Value& value = graph_.value(id);
         const bool inside = value.source == Source::computed &&
                             std::find(pass.nodes.begin(), pass.nodes.end(), value.node) != pass.nodes.end();
-        if (!inside && registers.emplace(id, static_cast<int32_t>(inputs.size())).second) inputs.push_back(id);
+        if (!inside && std::find(found.begin(), found.end(), id) == found.end()) found.push_back(id);
       }
     }
-    const Layout layout = strided_layout(dims, inputs);
-    Step step;
-    step.elementwise = true;
-    step.tangent = pass.tangent;
-    step.program.inputs = static_cast<int32_t>(inputs.size());
+    return found;
+  }
+
+  // What a pass makes for others.
+  std::vector<ValueId> results(const Pass& pass) {
+    std::vector<ValueId> made;
+    for (int32_t node : pass.nodes) {
+      const ValueId id = graph_.node(node).outputs[0];
+      if (read_outside(id, pass)) made.push_back(id);
+    }
+    return made;
+  }
+
+  // The program of a pass over `inputs`, which are its operands in some order.
+  ElementwiseProgram program_of(const Pass& pass, const std::vector<ValueId>& inputs) {
+    ElementwiseProgram program;
+    program.inputs = static_cast<int32_t>(inputs.size());
+    std::map<ValueId, int32_t> registers;
+    for (ValueId id : inputs) registers.emplace(id, static_cast<int32_t>(registers.size()));
     for (int32_t n : pass.nodes) {
       const Node& node = graph_.node(n);
       Instruction instruction = row_of(node.op).instruction(node);
       for (int32_t* r : {&instruction.a, &instruction.b, &instruction.c}) {
         if (*r >= 0) *r = registers.at(node.inputs[static_cast<size_t>(*r)]);
       }
-      registers[node.outputs[0]] = step.program.inputs + static_cast<int32_t>(step.program.instructions.size());
-      step.program.instructions.push_back(instruction);
+      registers[node.outputs[0]] = program.inputs + static_cast<int32_t>(program.instructions.size());
+      program.instructions.push_back(instruction);
     }
-    std::vector<int32_t> in, out;
-    for (ValueId id : inputs) in.push_back(graph_.dims(id) == dims ? get(id, layout) : any(id));
-    for (int32_t n : pass.nodes) {
-      const ValueId id = graph_.node(n).outputs[0];
-      if (!read_outside(id, pass)) continue;
-      step.program.outputs.push_back(registers.at(id));
-      out.push_back(define(id, layout));
-    }
+    for (ValueId id : results(pass)) program.outputs.push_back(registers.at(id));
+    return program;
+  }
+
+  // Operands of a pass, broadcast ones in any layout.
+  std::vector<int32_t> buffers_of(const std::vector<ValueId>& inputs, const Dims& dims, Layout layout) {
+    std::vector<int32_t> buffers;
+    for (ValueId id : inputs) buffers.push_back(graph_.dims(id) == dims ? get(id, layout) : any(id));
+    return buffers;
+  }
+
+  void add_elementwise(const Pass& pass, int32_t product) {
+    if (product != none) return add_epilogue(pass, product);
+    const Dims dims = graph_.dims(graph_.node(pass.nodes[0]).outputs[0]);
+    const std::vector<ValueId> inputs = operands(pass);
+    const Layout layout = strided_layout(dims, inputs);
+    Step step;
+    step.elementwise = true;
+    step.tangent = pass.tangent;
+    step.program = program_of(pass, inputs);
+    std::vector<int32_t> in = buffers_of(inputs, dims, layout), out;
+    for (ValueId id : results(pass)) out.push_back(define(id, layout));
     push(std::move(step), std::move(in), std::move(out));
-    Step& made = plan_.steps.back();
-    for (Tensor& t : made.input_tensors) {
-      t.strides = broadcast_strides(t.dims, t.strides, dims);
-      t.dims = dims;
+    broadcast_inputs(0, dims);
+  }
+
+  // The product's inputs, then what the program reads: the result, in whose memory the product is made, and the rest.
+  void add_epilogue(const Pass& pass, int32_t product) {
+    const Node& node = graph_.node(product);
+    const Dims dims = graph_.dims(node.outputs[0]);
+    const Layout layout = (row_of(node.op).results & 1) != 0 ? Layout::channels_last : Layout::row_major;
+    std::vector<ValueId> inputs = operands(pass);
+    std::stable_partition(inputs.begin(), inputs.end(), [&](ValueId id) { return id == node.outputs[0]; });
+    Step step;
+    step.node = product;
+    step.epilogue = static_cast<int32_t>(node.inputs.size());
+    step.tangent = pass.tangent;
+    step.program = program_of(pass, inputs);
+    std::vector<int32_t> in = node_inputs(node);
+    const std::vector<int32_t> others = buffers_of({inputs.begin() + 1, inputs.end()}, dims, layout);
+    const int32_t out = define(results(pass)[0], layout);
+    in.push_back(out);
+    in.insert(in.end(), others.begin(), others.end());
+    const size_t own = node.inputs.size();
+    push(std::move(step), std::move(in), {out});
+    broadcast_inputs(own, dims);
+  }
+
+  // Inputs of the last step, from one on, as they lie over `dims`.
+  void broadcast_inputs(size_t from, const Dims& dims) {
+    std::vector<Tensor>& tensors = plan_.steps.back().input_tensors;
+    for (size_t i = from; i < tensors.size(); ++i) {
+      tensors[i].strides = broadcast_strides(tensors[i].dims, tensors[i].strides, dims);
+      tensors[i].dims = dims;
     }
   }
 
@@ -224,9 +308,23 @@ class Planner {
       add_alias(node);
       return;
     }
-    std::vector<int32_t> in, out;
+    std::vector<int32_t> in = node_inputs(node), out;
     Layout layout = Layout::row_major;
     if (row.layout == LayoutRule::strided) layout = strided_layout(graph_.dims(node.outputs[0]), node.inputs);
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      const bool result = row.layout == LayoutRule::channels_last && (row.results >> i & 1) != 0;
+      out.push_back(define(node.outputs[i], result ? Layout::channels_last : layout));
+    }
+    Step step;
+    step.node = index;
+    step.tangent = tangent_;
+    push(std::move(step), std::move(in), std::move(out));
+  }
+
+  // A node's operands in the layouts that its row accepts.
+  std::vector<int32_t> node_inputs(const Node& node) {
+    const Row& row = row_of(node.op);
+    std::vector<int32_t> in;
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const ValueId id = node.inputs[i];
       if (row.layout == LayoutRule::strided) {
@@ -236,14 +334,7 @@ class Planner {
         in.push_back(get(id, activation ? Layout::channels_last : Layout::row_major));
       }
     }
-    for (size_t i = 0; i < node.outputs.size(); ++i) {
-      const bool result = row.layout == LayoutRule::channels_last && (row.results >> i & 1) != 0;
-      out.push_back(define(node.outputs[i], result ? Layout::channels_last : layout));
-    }
-    Step step;
-    step.node = index;
-    step.tangent = tangent_;
-    push(std::move(step), std::move(in), std::move(out));
+    return in;
   }
 
   // Reshape: the result is the input's row-major memory under other dimensions.

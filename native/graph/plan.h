@@ -27,8 +27,9 @@ struct Buffer {
 };
 
 struct Step {
-  int32_t node = -1;         // the node, for cost and for its rule; -1 for reorders
+  int32_t node = -1;         // the node, for cost and for its rule; -1 for reorders and passes
   bool elementwise = false;  // runs `program`
+  int32_t epilogue = 0;      // above 0: `program` follows the node; the inputs from here on are its own
   bool tangent = false;
   uint32_t groups = 0;  // of the outputs that need it, a bit a group
   ElementwiseProgram program;

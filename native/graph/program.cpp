@@ -4,7 +4,7 @@
 #include "backend/in_precision.h"
 #include "core/error.h"
 #include "graph/plan.h"
-#include "ops/table.h"
+#include "graph/run_step.h"
 
 namespace palimpsest {
 
@@ -195,16 +195,7 @@ struct Program::State {
     }
   }
 
-  void execute(Step& step) {
-    if (!step.elementwise) {
-      const Node& node = description.graph.node(step.node);
-      row_of(node.op).forward(node, *backend, step.input_tensors, step.output_tensors);
-    } else if (step.program.instructions.empty()) {
-      backend->copy(step.input_tensors[0], step.output_tensors[0]);
-    } else {
-      backend->elementwise(step.program, step.input_tensors, step.output_tensors);
-    }
-  }
+  void execute(Step& step) { run_step(description.graph, step, *backend, step.input_tensors, step.output_tensors); }
 
   // Outputs that no step wrote where the caller wants them: added, copied or zero.
   void deliver(const Bindings& bindings) {

@@ -59,6 +59,11 @@ void forward(const Node& node, Backend& backend, std::span<const Tensor> in, std
   backend.conv(conv_shape(node.attributes, in[0].dims, in[1].dims, out[0].dims), in[0], in[1], out[0]);
 }
 
+void forward_epilogue(const Node& node, Backend& backend, std::span<const Tensor> in, const Tensor& y,
+                      const Epilogue& epilogue) {
+  backend.conv_epilogue(conv_shape(node.attributes, in[0].dims, in[1].dims, y.dims), in[0], in[1], y, epilogue);
+}
+
 void input_gradient_forward(const Node& node, Backend& backend, std::span<const Tensor> in,
                             std::span<const Tensor> out) {
   backend.conv_input_gradient(conv_shape(node.attributes, out[0].dims, in[1].dims, in[0].dims), in[1], in[0], out[0]);

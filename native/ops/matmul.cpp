@@ -1,4 +1,6 @@
 // MatMul: y = alpha op(a) op(b) over broadcast leading axes, and the per-example squares of its weight.
+#include <array>
+
 #include "core/error.h"
 #include "ops/rules.h"
 
@@ -49,19 +51,39 @@ BatchAxis batch(const Graph& graph, const Node& node) {
   return found;
 }
 
+namespace {
+
+// What a node multiplies: `one` where one weight serves all rows, which then are the rows of one product.
+struct Products {
+  Sizes sizes;
+  int64_t count, count_a, count_b;
+  GemmShape shape;
+  bool one;
+};
+
+Products products_of(const Attributes& at, const Dims& a, const Dims& b) {
+  Products p;
+  p.sizes = sizes_of(a, b, at.trans_a, at.trans_b);
+  const auto [m, k, n] = std::array{p.sizes.m, p.sizes.k, p.sizes.n};
+  p.count = element_count(p.sizes.lead);
+  p.count_a = element_count(a) / (m * k > 0 ? m * k : 1);
+  p.count_b = element_count(b) / (n * k > 0 ? n * k : 1);
+  p.one = p.count_b == 1 && p.count_a == p.count && !at.trans_a;
+  p.shape.m = p.one ? m * p.count : m, p.shape.n = n, p.shape.k = k;
+  p.shape.trans_a = at.trans_a, p.shape.trans_b = at.trans_b, p.shape.alpha = at.alpha;
+  p.shape.lda = a.back(), p.shape.ldb = b.back(), p.shape.ldc = n;
+  return p;
+}
+
+}  // namespace
+
 void forward(const Node& node, Backend& backend, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
   const Tensor &a = inputs[0], &b = inputs[1], &y = outputs[0];
-  const Attributes& at = node.attributes;
-  Sizes s = sizes_of(a.dims, b.dims, at.trans_a, at.trans_b);
-  GemmShape shape;
-  shape.m = s.m, shape.n = s.n, shape.k = s.k;
-  shape.trans_a = at.trans_a, shape.trans_b = at.trans_b, shape.alpha = at.alpha;
-  shape.lda = a.dims.back(), shape.ldb = b.dims.back(), shape.ldc = s.n;
-  const int64_t count_a = element_count(a.dims) / (s.m * s.k > 0 ? s.m * s.k : 1);
-  const int64_t count_b = element_count(b.dims) / (s.n * s.k > 0 ? s.n * s.k : 1);
-  const int64_t count = element_count(s.lead);
-  if (count_b == 1 && count_a == count && !at.trans_a) {  // one weight for all rows: one product
-    shape.m *= count;
+  Products products = products_of(node.attributes, a.dims, b.dims);
+  const Sizes& s = products.sizes;
+  const int64_t count = products.count, count_a = products.count_a, count_b = products.count_b;
+  GemmShape& shape = products.shape;
+  if (products.one) {
     backend.gemm(shape, a, b, y);
     return;
   }
@@ -92,6 +114,14 @@ void forward(const Node& node, Backend& backend, std::span<const Tensor> inputs,
     yi.data = static_cast<char*>(y.data) + static_cast<size_t>(i * s.m * s.n) * size;
     backend.gemm(shape, ai, bi, yi);
   }
+}
+
+void forward_epilogue(const Node& node, Backend& backend, std::span<const Tensor> inputs, const Tensor& y,
+                      const Epilogue& epilogue) {
+  const Products products = products_of(node.attributes, inputs[0].dims, inputs[1].dims);
+  if (products.one) return backend.gemm_epilogue(products.shape, inputs[0], inputs[1], y, epilogue);
+  forward(node, backend, inputs, {&y, 1});
+  backend.elementwise(epilogue.program, epilogue.inputs, {&y, 1});
 }
 
 namespace {

@@ -50,6 +50,7 @@ namespace matmul {
 void shape(const Graph&, const Node&, std::vector<Value>&);
 BatchAxis batch(const Graph&, const Node&);
 void forward(const Node&, Backend&, std::span<const Tensor>, std::span<const Tensor>);
+void forward_epilogue(const Node&, Backend&, std::span<const Tensor>, const Tensor&, const Epilogue&);
 void vjp(Graph&, const Node&, ValueId, std::span<const bool>, std::span<ValueId>);
 ValueId squares(Graph&, const Node&, ValueId, int);
 Cost cost(const Graph&, const Node&);
@@ -65,6 +66,7 @@ void input_gradient_shape(const Graph&, const Node&, std::vector<Value>&);
 void weight_gradient_shape(const Graph&, const Node&, std::vector<Value>&);
 BatchAxis batch(const Graph&, const Node&);
 void forward(const Node&, Backend&, std::span<const Tensor>, std::span<const Tensor>);
+void forward_epilogue(const Node&, Backend&, std::span<const Tensor>, const Tensor&, const Epilogue&);
 void input_gradient_forward(const Node&, Backend&, std::span<const Tensor>, std::span<const Tensor>);
 void weight_gradient_forward(const Node&, Backend&, std::span<const Tensor>, std::span<const Tensor>);
 void squares_forward(const Node&, Backend&, std::span<const Tensor>, std::span<const Tensor>);

@@ -37,6 +37,9 @@ using ShapeRule = void (*)(const Graph&, const Node&, std::vector<Value>& output
 using BatchRule = BatchAxis (*)(const Graph&,
                                 const Node&);  // where the examples are in output 0; mixed where it sums them
 using Forward = void (*)(const Node&, Backend&, std::span<const Tensor> inputs, std::span<const Tensor> outputs);
+// The same for a row whose one result an epilogue may follow at once; what that reads comes after the node's inputs.
+using EpilogueForward = void (*)(const Node&, Backend&, std::span<const Tensor> inputs, const Tensor& output,
+                                 const Epilogue&);
 using InstructionRule = Instruction (*)(const Node&);  // elementwise rows: registers a, b, c = inputs 0, 1, 2
 using JvpRule = ValueId (*)(Graph&, const Node&, std::span<const ValueId> x_dot);
 using VjpRule = void (*)(Graph&, const Node&, ValueId y_bar, std::span<const bool> wanted, std::span<ValueId> x_bar);
@@ -64,6 +67,7 @@ struct Row {
   SquaresRule squares;
   SquaresThroughRule squares_through;
   CostRule cost;
+  EpilogueForward forward_epilogue = nullptr;
 };
 
 const Row& row_of(Op op);

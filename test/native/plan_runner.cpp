@@ -6,7 +6,7 @@
 #include <map>
 
 #include "check.h"
-#include "ops/table.h"
+#include "graph/run_step.h"
 
 namespace palimpsest::check {
 
@@ -39,8 +39,10 @@ std::vector<Lifetime> lifetimes(const Plan& plan) {
   const auto count = static_cast<int32_t>(plan.steps.size());
   for (int32_t i = 0; i < count; ++i) {
     const Step& step = plan.steps[static_cast<size_t>(i)];
-    for (int32_t b : step.inputs) {
-      if (Lifetime* life = of(b)) {
+    for (size_t k = 0; k < step.inputs.size(); ++k) {
+      // An epilogue's first input is what the step itself makes.
+      if (step.epilogue > 0 && k == static_cast<size_t>(step.epilogue)) continue;
+      if (Lifetime* life = of(step.inputs[k])) {
         check(life->first >= 0, __FILE__, __LINE__,
               "step " + std::to_string(i) + " reads what nothing wrote before it");
         life->last = i;
@@ -140,14 +142,7 @@ class PoisonedRun {
     std::vector<Tensor> in = step.input_tensors, out = step.output_tensors;
     for (size_t i = 0; i < in.size(); ++i) in[i].data = address(step.inputs[i]);
     for (size_t i = 0; i < out.size(); ++i) out[i].data = address(step.outputs[i]);
-    if (!step.elementwise) {
-      const Node& node = description_.graph.node(step.node);
-      row_of(node.op).forward(node, *tested_backend(), in, out);
-    } else if (step.program.instructions.empty()) {
-      tested_backend()->copy(in[0], out[0]);
-    } else {
-      tested_backend()->elementwise(step.program, in, out);
-    }
+    run_step(description_.graph, step, *tested_backend(), in, out);
   }
 
   Values read(int32_t buffer) const {

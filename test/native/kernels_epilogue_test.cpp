@@ -1,0 +1,157 @@
+// Sweep over products and convolutions that an elementwise program follows: what a kernel does to its result before it
+// is stored, and what is left to a pass of its own.
+#include "kernel_case.h"
+
+using namespace palimpsest;
+using namespace palimpsest::check;
+
+namespace {
+
+enum class Follow { bias_relu, normalise, shortcut, affine, kept, reversed, twice, leaky };
+
+constexpr std::pair<Follow, const char*> follows[] = {{Follow::bias_relu, "bias, relu"},
+                                                      {Follow::normalise, "normalise, relu"},
+                                                      {Follow::shortcut, "shortcut, relu"},
+                                                      {Follow::affine, "affine, relu"},
+                                                      {Follow::kept, "bias"},
+                                                      {Follow::reversed, "operand - y"},
+                                                      {Follow::twice, "y + y"},
+                                                      {Follow::leaky, "leaky relu"}};
+
+Instruction step(Code code, int32_t a, int32_t b = -1, int32_t c = -1) {
+  Instruction made;
+  made.code = code, made.a = a, made.b = b, made.c = c;
+  return made;
+}
+
+Instruction function(Unary unary, int32_t a, double alpha = 0, double beta = 0) {
+  Instruction made = step(Code::unary, a);
+  made.unary = unary, made.alpha = alpha, made.beta = beta;
+  return made;
+}
+
+// One value a channel, over all of y.
+Tensor channel_input(Stage& stage, const Tensor& y, size_t axis) {
+  Tensor x = stage.input({y.dims[axis]});
+  x.dims = y.dims;
+  x.strides.assign(y.dims.size(), 0);
+  x.strides[axis] = 1;
+  return x;
+}
+
+struct Made {
+  ElementwiseProgram program;
+  std::vector<Tensor> inputs;
+};
+
+Made make(Follow follow, Stage& stage, const Tensor& y, size_t axis) {
+  Made made;
+  made.inputs = {y};
+  const auto channel = [&] { made.inputs.push_back(channel_input(stage, y, axis)); };
+  const auto whole = [&] { made.inputs.push_back(stage.input(y.dims, y.strides)); };
+  // On magnitudes differences are sums.
+  const Code minus = stage.magnitudes() ? Code::add : Code::sub;
+  std::vector<Instruction>& steps = made.program.instructions;
+  switch (follow) {
+    case Follow::bias_relu:
+      channel();
+      steps = {step(Code::add, 1, 0), function(Unary::relu, 2)};
+      break;
+    case Follow::normalise:
+      for (int i = 0; i < 4; ++i) channel();
+      steps = {step(minus, 0, 1), step(Code::mul, 5, 2), step(Code::mul_add, 3, 6, 4), function(Unary::relu, 7)};
+      break;
+    case Follow::shortcut:
+      channel(), channel(), whole();
+      steps = {step(Code::mul_add, 0, 1, 2), step(Code::add, 3, 4), function(Unary::relu, 5)};
+      break;
+    case Follow::affine: steps = {function(Unary::affine, 0, 0.75, 0.125), function(Unary::relu, 1)}; break;
+    case Follow::kept:
+      channel();
+      steps = {step(Code::add, 0, 1)};
+      break;
+    case Follow::reversed:
+      whole();
+      steps = {step(minus, 1, 0)};
+      break;
+    case Follow::twice: steps = {step(Code::add, 0, 0)}; break;
+    case Follow::leaky: steps = {function(Unary::leaky_relu, 0, 0.25)}; break;
+  }
+  made.program.inputs = static_cast<int32_t>(made.inputs.size());
+  made.program.outputs = {made.program.inputs + static_cast<int32_t>(steps.size()) - 1};
+  return made;
+}
+
+void add_convs(const ConvShape& s) {
+  const Dims x_dims{s.n, s.c, s.h, s.w}, y_dims{s.n, s.o, s.oh, s.ow}, w_dims{s.o, s.c / s.groups, s.kh, s.kw};
+  const double terms = static_cast<double>(s.c / s.groups * s.kh * s.kw);
+  for (const auto& [follow, name] : follows) {
+    add_kernel_case(
+        "conv " + to_string(x_dims) + " to " + to_string(y_dims) + " by " + to_string({s.kh, s.kw}) + " groups " +
+            std::to_string(s.groups) + ", " + name,
+        [=, follow = follow](Backend& backend, Stage& stage) {
+          const Tensor x = stage.input(x_dims, Layout::channels_last), w = stage.input(w_dims);
+          const Tensor y = stage.output(y_dims, sum_of(terms + 8), Layout::channels_last);
+          const Made made = make(follow, stage, y, 1);
+          backend.conv_epilogue(s, x, w, y, {made.program, made.inputs});
+        },
+        true, false);
+  }
+}
+
+}  // namespace
+
+SWEEP(conv_epilogue_cases) {
+  // n, c, h, w, o, kernel, stride, groups; every pad half the kernel
+  for (const Dims& row : {Dims{2, 3, 7, 9, 5, 3, 1, 1},
+                          {2, 32, 9, 8, 32, 3, 1, 1},
+                          {3, 16, 8, 8, 64, 1, 2, 1},
+                          {4, 64, 6, 5, 17, 3, 2, 1},
+                          {2, 18, 7, 6, 18, 3, 1, 18},
+                          {2, 12, 5, 5, 8, 3, 1, 2},
+                          {1, 3, 4, 4, 1, 3, 1, 1},
+                          {5, 24, 13, 11, 48, 3, 1, 1},
+                          {3, 33, 9, 10, 80, 1, 1, 1},
+                          {2, 8, 30, 7, 16, 5, 2, 1},
+                          {2, 32, 6, 6, 64, 3, 1, 2},
+                          {2, 1, 12, 12, 32, 5, 1, 1}}) {
+    ConvShape s;
+    s.n = row[0], s.c = row[1], s.h = row[2], s.w = row[3], s.o = row[4], s.kh = s.kw = row[5];
+    s.stride_h = s.stride_w = row[6], s.groups = row[7], s.pad_top = s.pad_left = row[5] / 2;
+    s.oh = (s.h + 2 * s.pad_top - s.kh) / s.stride_h + 1;
+    s.ow = (s.w + 2 * s.pad_left - s.kw) / s.stride_w + 1;
+    add_convs(s);
+  }
+}
+
+SWEEP(gemm_epilogue_cases) {
+  struct Row {
+    Dims lead;  // y's axes before its last; their product is m
+    int64_t k, n;
+    bool trans_a, trans_b;
+  };
+  for (const Row& r : {Row{{64}, 48, 64, false, false},
+                       {{3, 22}, 40, 35, false, true},
+                       {{70}, 33, 128, false, true},
+                       {{5}, 7, 3, false, false},
+                       {{600}, 32, 64, false, false},
+                       {{40}, 50, 64, true, false}}) {
+    GemmShape s;
+    s.m = element_count(r.lead), s.k = r.k, s.n = r.n, s.trans_a = r.trans_a, s.trans_b = r.trans_b;
+    s.lda = r.trans_a ? s.m : s.k, s.ldb = r.trans_b ? s.k : s.n, s.ldc = s.n;
+    Dims y_dims = r.lead;
+    y_dims.push_back(s.n);
+    for (const auto& [follow, name] : follows) {
+      add_kernel_case(
+          "gemm " + to_string(y_dims) + " over " + std::to_string(s.k) + (s.trans_a ? " ta" : "") +
+              (s.trans_b ? " tb" : "") + ", " + name,
+          [=, follow = follow](Backend& backend, Stage& stage) {
+            const Tensor a = stage.input({s.m, s.k}), b = stage.input({s.k, s.n});
+            const Tensor y = stage.output(y_dims, sum_of(static_cast<double>(s.k) + 8));
+            const Made made = make(follow, stage, y, y_dims.size() - 1);
+            backend.gemm_epilogue(s, a, b, y, {made.program, made.inputs});
+          },
+          true, false);
+    }
+  }
+}
