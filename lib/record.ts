@@ -191,12 +191,13 @@ export class TrainingRecord {
     })
     const left = works.filter(({ first }) => first <= this.slices)
     const how = { ...passes, phase: 'fitSharded' }
-    const jobs = { count: 0, seconds: 0, atOnce: 1 }
+    const jobs = { count: 0, seconds: 0, processorSeconds: 0, atOnce: 1 }
     await this.withRunner(runner, (using) => {
       jobs.atOnce = sideBySide(using, this.manifest)
       return trainShards(this.#store, this.#data, left, using, how, async (trained) => {
         jobs.count++
         jobs.seconds += trained.result.seconds
+        jobs.processorSeconds += trained.result.processorSeconds ?? 0
         const { shard } = trained.work
         const state = await adoptShard(this.#store, this.manifest.states[shard], trained)
         await this.#store.commit({ ...this.manifest, states: this.manifest.states.with(shard, state) })

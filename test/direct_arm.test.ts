@@ -254,6 +254,28 @@ describe('plan', () => {
     }
   })
 
+  it('reckons with what processors took for training, not with how long others kept them then', async () => {
+    const record = await logged({ epochs: 4 })
+    const [entry] = record.ledger
+    expect(entry.jobs?.processorSeconds).toBeGreaterThan(0)
+    const secondsAfter = async (processorSeconds: number | undefined) => {
+      const { seconds, processorSeconds: _, ...jobs } = entry.jobs ?? { count: 1, seconds: 1, atOnce: 1 }
+      const waited = { ...jobs, seconds: 1000 * seconds, ...(processorSeconds && { processorSeconds }) }
+      await record.exclusively((store) =>
+        store.commit({
+          ...store.manifest,
+          ledger: [{ ...entry, seconds: 1000 * entry.seconds, jobs: waited }],
+        }),
+      )
+      return (await plan(record, { keys: ['r7'] })).full.seconds
+    }
+    const before = (await plan(record, { keys: ['r7'] })).full.seconds
+    expect(await secondsAfter(entry.jobs?.processorSeconds)).toBeLessThan(100 * before)
+    // Nothing else to go by.
+    expect(await secondsAfter(undefined)).toBeGreaterThan(100 * before)
+    await record.close()
+  })
+
   it('says what it would do and why, and forget() does that', async () => {
     const record = await logged({ slices: 2, epochs: 4 })
     const request = { keys: ['r7'] }

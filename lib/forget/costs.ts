@@ -1,5 +1,6 @@
 // What the arms' parts take: retraining from what this record's jobs took, the direct update from a few calls timed now.
 import { normalizationsOf } from '../fit/statistics.js'
+import { environmentOf } from '../jobs/environment.js'
 import { Model } from '../model.js'
 import type { ParameterVector } from '../vector.js'
 import type { TrainingRecord } from '../record.js'
@@ -32,12 +33,32 @@ const timedRows = 128
 /** Of a file that is flushed with its folder. */
 const flushed = 0.006
 
+/** What a call takes by two clocks: on a processor the quiet one leaves out what others do at the same time. */
+interface Clock {
+  now(): number
+  /** Seconds on the wall a second of this clock, so far. */
+  stretch(): number
+}
+
+function startClock(device: string): Clock {
+  const wall = () => performance.now() / 1000
+  if (device !== 'cpu') return { now: wall, stretch: () => 1 }
+  const processor = () => {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1e6
+  }
+  const [started, begun] = [wall(), processor()]
+  return { now: processor, stretch: () => (wall() - started) / Math.max(processor() - begun, 1e-6) }
+}
+
 export async function measureCosts(record: TrainingRecord, store: RecordStore): Promise<Costs> {
   const { manifest } = store
   const { environment, fit } = manifest
-  const started = performance.now()
   const device = environment.device as 'cpu'
-  const model = Model.fromNetwork(readNetwork(await store.read(manifest.initial)), { device })
+  const source = readNetwork(await store.read(manifest.initial))
+  const clock = startClock(device)
+  const started = clock.now()
+  const model = Model.fromNetwork(source, { device })
   const rows = (count: number) => record.data.subset([...Array(Math.min(count, record.data.size)).keys()])
   const [some, one] = [rows(timedRows), rows(1)]
   let v: ParameterVector | undefined
@@ -47,27 +68,28 @@ export async function measureCosts(record: TrainingRecord, store: RecordStore): 
     const gradientOf = (of: typeof some) => async () => (await model.gradient(of, loss)).dispose()
     await gradientOf(one)()
     await gradientOf(some)()
-    const first = (performance.now() - started) / 1000
-    const call = await timed(gradientOf(one))
-    const many = await timed(gradientOf(some))
+    const first = clock.now() - started
+    const timed = timer(clock)
     const weights = v
+    const [call, many] = [await timed(gradientOf(one)), await timed(gradientOf(some))]
     const curved = await timed(async () => (await model.hessianProduct(some, weights, loss)).dispose())
-    const vector =
-      (await timed(async () => void (await Promise.all(passes.map(() => weights.scale(1)))))) / passes.length
-    const state = await stateCost(store)
-    const gradient = many / some.size
+    const pass = (await timed(async () => void (await Promise.all(passes.map(() => weights.scale(1)))))) / passes.length
+    const read = await timed(() => readLast(store))
     const normalized =
       normalizationsOf(model.description).length > 0 &&
       (fit.batchNorm ?? (fit.parameters ? '' : 'training')) === 'training'
-    const trained = trainingCosts(manifest) ?? { start: 0, training: gradient, workers: 1 }
+    const stretch = clock.stretch()
+    const gradient = (stretch * many) / some.size
+    const alike = device === 'cpu' && environmentOf(device).threads === environment.threads
+    const trained = trainingCosts(manifest, alike ? stretch : undefined) ?? { start: 0, training: gradient, workers: 1 }
     return {
       ...trained,
-      model: first,
-      call,
+      model: stretch * first,
+      call: stretch * call,
       gradient,
-      hessian: curved / some.size,
-      vector,
-      state,
+      hessian: (stretch * curved) / some.size,
+      vector: stretch * pass,
+      state: flushed + 4 * stretch * read,
       file: flushed,
       normalized,
     }
@@ -81,28 +103,34 @@ export async function measureCosts(record: TrainingRecord, store: RecordStore): 
 
 const passes = [...Array(16).keys()]
 
-/** Reads a checkpoint of the record, as an update does: checked, taken apart, put together and written. */
-async function stateCost(store: RecordStore): Promise<number> {
+/** Reads a checkpoint of the record, checked; to be taken apart, put together and written takes a few times as long. */
+async function readLast(store: RecordStore): Promise<void> {
   const ref = store.manifest.states.flatMap(({ checkpoints }) => checkpoints).at(-1)
-  if (ref === undefined) return flushed
-  const read = await timed(async () => void (await store.read(ref)))
-  return 4 * read + flushed
+  if (ref !== undefined) await store.read(ref)
 }
 
-/** From the entries of the ledger whose jobs were timed; undefined where there is none. */
-function trainingCosts({ ledger }: Manifest): Pick<Costs, 'start' | 'training' | 'workers'> | undefined {
+/**
+ * From the entries of the ledger whose jobs were timed; undefined where there is none. `stretch`: what a second of this
+ * machine's processors takes on the wall now, in place of what it took then.
+ */
+function trainingCosts(
+  { ledger }: Manifest,
+  stretch: number | undefined,
+): Pick<Costs, 'start' | 'training' | 'workers'> | undefined {
   const served = ledger.flatMap(({ jobs, seconds, visits }) =>
     jobs && visits > 0 ? [{ ...jobs, elapsed: seconds, visits }] : [],
   )
   if (served.length === 0) return undefined
   const workers = served[served.length - 1].atOnce
+  const load = ({ seconds, processorSeconds = NaN }: (typeof served)[number]) =>
+    stretch !== undefined && processorSeconds > 0 ? (stretch * processorSeconds) / seconds : 1
   const sum = (of: (each: (typeof served)[number]) => number) => served.reduce((total, each) => total + of(each), 0)
   const starts = served.map(
-    ({ count, seconds, elapsed, atOnce }) => elapsed / Math.ceil(count / atOnce) - seconds / count,
+    (each) => load(each) * (each.elapsed / Math.ceil(each.count / each.atOnce) - each.seconds / each.count),
   )
   return {
     workers,
-    training: sum(({ seconds }) => seconds) / sum(({ visits }) => visits),
+    training: sum((each) => load(each) * each.seconds) / sum(({ visits }) => visits),
     start: Math.max(0, starts.reduce((a, b) => a + b, 0) / starts.length),
   }
 }
@@ -119,13 +147,15 @@ export function secondsOfJobs(visits: readonly number[], { start, training, work
 
 const times = 5
 
-/** The median of a few times, as loaded as the machine is: what others do for a moment is not in it. */
-async function timed(work: () => Promise<void>): Promise<number> {
-  const seconds: number[] = []
-  for (let i = 0; i < times; i++) {
-    const started = performance.now()
-    await work()
-    seconds.push((performance.now() - started) / 1000)
+/** The median of a few times. */
+const timer =
+  (clock: Clock) =>
+  async (work: () => Promise<void>): Promise<number> => {
+    const seconds: number[] = []
+    for (let i = 0; i < times; i++) {
+      const started = clock.now()
+      await work()
+      seconds.push(clock.now() - started)
+    }
+    return seconds.sort((a, b) => a - b)[times >> 1]
   }
-  return seconds.sort((a, b) => a - b)[times >> 1]
-}

@@ -43,7 +43,7 @@ export async function retrain(
   record.settle(undefined, pending)
   let committed = false
   try {
-    const jobs = { count: 0, seconds: 0, atOnce: 1 }
+    const jobs = { count: 0, seconds: 0, processorSeconds: 0, atOnce: 1 }
     const next = await record.withRunner(runner, async (using) => {
       jobs.atOnce = sideBySide(using, store.manifest)
       const states = [...store.manifest.states]
@@ -51,6 +51,7 @@ export async function retrain(
         const { shard } = trained.work
         jobs.count++
         jobs.seconds += trained.result.seconds
+        jobs.processorSeconds += trained.result.processorSeconds ?? 0
         states[shard] = await adoptShard(store, store.manifest.states[shard], trained)
       })
       return states

@@ -38,6 +38,8 @@ export interface JobResult {
   /** The update log, where the plan asks for one. */
   logs: LogRef[]
   seconds: number
+  /** Of the worker's processors meanwhile: how loaded its machine was. */
+  processorSeconds?: number
   /** SHA-256 over id, checkpoints and logs: what arrived is what was sent. */
   checksum: string
 }

@@ -30,7 +30,7 @@ export async function writePlan(folder: string, plan: ShardPlan): Promise<void> 
 
 /** Runs a job; ERR_ENVIRONMENT, ERR_DAMAGED, and whatever fit() throws. */
 export async function runShard(job: ShardJob, options: RunOptions): Promise<JobResult> {
-  const started = performance.now()
+  const [started, begun] = [performance.now(), process.cpuUsage()]
   const plan = unseal(await readFile(join(job.folder, planName)), planName) as ShardPlan
   if (planDigest(plan) !== job.id) {
     throw new PalimpsestError('ERR_WORKER', `expected job ${job.id} in '${job.folder}', got another one`)
@@ -40,7 +40,9 @@ export async function runShard(job: ShardJob, options: RunOptions): Promise<JobR
   const run = await ShardRun.open(job.folder, plan, options)
   try {
     const made = await run.finish()
-    return jobResult({ id: job.id, environment, ...made, seconds: (performance.now() - started) / 1000 })
+    const { user, system } = process.cpuUsage(begun)
+    const took = { seconds: (performance.now() - started) / 1000, processorSeconds: (user + system) / 1e6 }
+    return jobResult({ id: job.id, environment, ...made, ...took })
   } finally {
     run.dispose()
   }

@@ -69,7 +69,7 @@ export interface LedgerEntry {
   visits: number
   seconds: number
   /** Jobs that trained, the seconds of all of them in their workers, and how many ran side by side. */
-  jobs?: { count: number; seconds: number; atOnce: number }
+  jobs?: { count: number; seconds: number; processorSeconds?: number; atOnce: number }
   /** When it was done, ISO 8601. */
   at: string
 }
