@@ -1,4 +1,5 @@
 // The grid of requests, with a worker that stands by: which arm is quicker to accuracy within half a point of exact, and which one the plan takes.
+import { writeFileSync } from 'node:fs'
 import { forget, plan, type Plan } from '../../lib/index.js'
 import { markdown } from '../tables.js'
 import { median } from '../statistics.js'
@@ -7,92 +8,100 @@ import { mnist, standing, onCopy, range, readout, train, type Setup, type Shape 
 /** Accuracy that the direct arm may lose to exact. */
 const margin = 0.005
 
-const shapes: Shape[] = [
-  { shards: 1, slices: 4, epochs: 2 },
-  { shards: 1, slices: 2, epochs: 8 },
-  { shards: 4, slices: 8, epochs: 4 },
-  { shards: 2, slices: 2, epochs: 8 },
+/** Requests: so many rows, spread over all of them or over the last slices only. */
+type Where = 'spread' | 'late'
+
+const shapes: (Shape & { where: Where })[] = [
+  { shards: 1, slices: 1, epochs: 6, where: 'spread' },
+  { shards: 1, slices: 4, epochs: 8, where: 'spread' },
+  { shards: 5, slices: 4, epochs: 8, where: 'spread' },
+  { shards: 5, slices: 4, epochs: 2, where: 'spread' },
+  { shards: 5, slices: 4, epochs: 2, where: 'late' },
 ]
-/** Requests: so many rows, spread over all rows or out of one shard's last slice, or spread over one slice of all shards. */
-const wheres = ['spread', 'late', 'late in one'] as const
-const sizes = [1, 4, 16, 128]
+const sizes = [1, 10, 100, 400]
+/** Times that each arm serves a request, in turns. */
+const times = 3
+
+type Arm = 'exact' | 'direct'
+const arms = ['exact', 'direct'] as const
+
+interface Run {
+  /** What plan() said just before. */
+  planned: Pick<Plan, 'arm' | 'exact' | 'direct'>
+  seconds: number
+  /** Processor seconds: what others do at the same time is not in them. */
+  processor: number
+  visits: number
+}
 
 interface Cell {
   name: string
-  planned: Plan
-  seconds: { exact: number; direct: number }
-  /** Processor seconds: what others do at the same time is not in them. */
-  processor: { exact: number; direct: number }
-  visits: { exact: number; direct: number }
-  accuracy: { exact: number; direct: number }
+  runs: Record<Arm, Run[]>
+  accuracy: Record<Arm, number>
 }
 
-export async function grid(rows: number, only: readonly number[] = sizes): Promise<void> {
+export async function grid(rows: number, only: readonly number[] = sizes, keep?: string): Promise<void> {
   const setup = await mnist(rows)
   const cells: Cell[] = []
-  for (const shape of shapes) {
-    const trained = await train(setup, setup.data, shape, standing)
-    for (const where of wheres) {
-      if (shape.shards === 1 && where === 'late in one') continue
-      for (const size of only) {
-        const cell = await measure(setup, shape, trained.folder, where, size)
-        cells.push(cell)
-        console.log(line(cell).join('  '))
-      }
+  for (const { where, ...shape } of shapes) {
+    const { folder } = await train(setup, setup.data, shape, standing)
+    for (const size of only) {
+      const cell = await measure(setup, shape, folder, where, size)
+      cells.push(cell)
+      console.log(line(cell).join('  '))
+      if (keep !== undefined) writeFileSync(keep, `${JSON.stringify(cells)}\n`)
     }
   }
   report(cells)
 }
 
 /** Positions of a request's rows. */
-async function chosen(setup: Setup, folder: string, where: (typeof wheres)[number], size: number): Promise<number[]> {
+async function chosen(setup: Setup, folder: string, where: Where, size: number): Promise<number[]> {
   return onCopy(folder, setup.data, async (record) => {
-    const all = record.rows.flatMap((shard, s) => shard.flatMap((list, r) => list.map((row) => ({ ...row, s, r }))))
-    const last = record.slices - 1
-    const fits = all.filter(({ s, r }) => where === 'spread' || (r === last && (where === 'late' || s === 0)))
-    const sorted = fits.sort((a, b) => a.position - b.position)
-    const count = Math.min(size, sorted.length - 1)
-    return range(count).map((i) => sorted[Math.floor((i * sorted.length) / count)].position)
+    const slices = record.rows.flatMap((shard) => (where === 'spread' ? shard : [shard[record.slices - 1]]))
+    const positions = slices
+      .flat()
+      .map(({ position }) => position)
+      .sort((a, b) => a - b)
+    return range(size).map((i) => positions[Math.floor((i * positions.length) / size)])
   })
 }
 
-async function measure(
-  setup: Setup,
-  shape: Shape,
-  folder: string,
-  where: (typeof wheres)[number],
-  size: number,
-): Promise<Cell> {
+async function measure(setup: Setup, shape: Shape, folder: string, where: Where, size: number): Promise<Cell> {
   const indices = await chosen(setup, folder, where, size)
   const revoked = setup.data.subset(indices)
   const request = { where: { indices } }
-  const serve = (prefer: 'exact' | 'direct') =>
-    onCopy(folder, setup.data, async (record) => {
-      const planned = await plan(record, { ...request, prefer: 'fast' })
-      const begun = process.cpuUsage()
-      const served = await forget(record, { ...request, prefer, runner: standing })
-      const { user, system } = process.cpuUsage(begun)
-      return {
-        planned,
-        served,
-        processor: (user + system) / 1e6,
-        accuracy: (await readout(record, setup, revoked)).accuracy,
-      }
-    })
-  const [direct, exact] = [await serve('direct'), await serve('exact')]
-  return {
-    name: `${shape.shards} x ${shape.slices}, ${indices.length} ${where}`,
-    planned: direct.planned,
-    seconds: { exact: exact.served.seconds, direct: direct.served.seconds },
-    processor: { exact: exact.processor, direct: direct.processor },
-    visits: { exact: exact.served.visits, direct: direct.served.visits },
-    accuracy: { exact: exact.accuracy, direct: direct.accuracy },
+  const { shards, slices, epochs } = shape
+  const cell: Cell = {
+    name: `${shards} x ${slices}, ${epochs} epochs, ${size} ${where}`,
+    runs: { exact: [], direct: [] },
+    accuracy: { exact: NaN, direct: NaN },
   }
+  for (let turn = 0; turn < times; turn++) {
+    for (const arm of turn % 2 === 0 ? arms : arms.toReversed()) {
+      await onCopy(folder, setup.data, async (record) => {
+        const planned = await plan(record, { ...request, prefer: 'fast' })
+        const begun = process.cpuUsage()
+        const { seconds, visits } = await forget(record, { ...request, prefer: arm, runner: standing })
+        const { user, system } = process.cpuUsage(begun)
+        cell.runs[arm].push({ planned, seconds, processor: (user + system) / 1e6, visits })
+        if (turn === 0) cell.accuracy[arm] = (await readout(record, setup, revoked)).accuracy
+      })
+    }
+  }
+  return cell
 }
 
-/** The arm that reaches the accuracy with less processor time. */
-function quicker({ processor, accuracy }: Cell): 'exact' | 'direct' {
-  return processor.direct < processor.exact && accuracy.direct >= accuracy.exact - margin ? 'direct' : 'exact'
+const middle = (cell: Cell, arm: Arm, of: (run: Run) => number) => median(cell.runs[arm].map(of))
+const processor = (cell: Cell, arm: Arm) => middle(cell, arm, (run) => run.processor)
+const seconds = (cell: Cell, arm: Arm) => middle(cell, arm, (run) => run.seconds)
+const plannedOf = (run: Run, arm: Arm) => run.planned[arm]?.seconds ?? NaN
+const all = (cell: Cell) => arms.flatMap((arm) => cell.runs[arm])
+
+/** The arm that reaches the accuracy in less time. */
+function quicker(cell: Cell, time: (cell: Cell, arm: Arm) => number = processor): Arm {
+  const good = cell.accuracy.direct >= cell.accuracy.exact - margin
+  return good && time(cell, 'direct') < time(cell, 'exact') ? 'direct' : 'exact'
 }
 
 const head = [
@@ -112,39 +121,36 @@ const head = [
 ]
 
 function line(cell: Cell): string[] {
-  const { name, planned, seconds, processor, visits, accuracy } = cell
-  const s = (value: number | undefined) => (value ?? NaN).toFixed(2)
+  const s = (value: number) => value.toFixed(2)
   const percent = (value: number) => (100 * value).toFixed(2)
+  const direct = all(cell).filter(({ planned }) => planned.arm === 'direct').length
   return [
-    name,
-    s(processor.exact),
-    s(processor.direct),
-    s(seconds.exact),
-    s(planned.exact.seconds),
-    s(seconds.direct),
-    s(planned.direct?.seconds),
-    String(visits.exact),
-    String(visits.direct),
-    percent(accuracy.exact),
-    percent(accuracy.direct),
+    cell.name,
+    ...arms.map((arm) => s(processor(cell, arm))),
+    ...arms.flatMap((arm) => [s(seconds(cell, arm)), s(middle(cell, arm, (run) => plannedOf(run, arm)))]),
+    ...arms.map((arm) => String(cell.runs[arm][0].visits)),
+    ...arms.map((arm) => percent(cell.accuracy[arm])),
     quicker(cell),
-    planned.arm,
+    direct === 0 ? 'exact' : direct === all(cell).length ? 'direct' : `direct ${direct} of ${all(cell).length}`,
   ]
 }
 
 function report(cells: readonly Cell[]): void {
   console.log(markdown(head, cells.map(line)))
-  const exact = cells.filter((cell) => quicker(cell) === 'exact').length
-  const right = cells.filter((cell) => quicker(cell) === cell.planned.arm).length
-  const counted = cells.filter(({ visits, planned }) => visits.exact === planned.exact.visits).length
-  const off = (arm: 'exact' | 'direct') =>
-    cells.map(({ seconds, planned }) => Math.abs((planned[arm]?.seconds ?? NaN) / seconds[arm] - 1))
-  const within = (arm: 'exact' | 'direct') => off(arm).filter((each) => each <= 0.3).length
-  console.log(`exact is the quicker one in ${exact} of ${cells.length}, the plan takes the quicker one in ${right}`)
-  console.log(`rows of the exact arm as planned in ${counted}`)
-  for (const arm of ['exact', 'direct'] as const) {
-    console.log(
-      `${arm}: planned seconds within 30 % in ${within(arm)}, median error ${(100 * median(off(arm))).toFixed(0)} %`,
-    )
+  const share = (of: readonly boolean[]) => `${of.filter(Boolean).length} of ${of.length}`
+  console.log(`exact is the quicker one in ${share(cells.map((cell) => quicker(cell) === 'exact'))} requests`)
+  console.log(`by the clock on the wall in ${share(cells.map((cell) => quicker(cell, seconds) === 'exact'))}`)
+  const first = cells.map((cell) => cell.runs.exact[0].planned.arm === quicker(cell))
+  console.log(`the first plan of a request takes the quicker one in ${share(first)}`)
+  const each = cells.flatMap((cell) => all(cell).map(({ planned }) => planned.arm === quicker(cell)))
+  console.log(`any plan of a request in ${share(each)}`)
+  for (const arm of arms) {
+    const runs = cells.flatMap((cell) => cell.runs[arm])
+    const counted = runs.map(({ visits, planned }) => visits === planned[arm]?.visits)
+    const off = runs.map((run) => plannedOf(run, arm) / run.seconds - 1)
+    const within = off.map((by) => Math.abs(by) <= 0.3)
+    const error = (100 * median(off.map(Math.abs))).toFixed(0)
+    console.log(`${arm}: rows as planned in ${share(counted)}, seconds within 30 % in ${share(within)}`)
+    console.log(`${arm}: median error ${error} %, median of planned / taken ${(1 + median(off)).toFixed(2)}`)
   }
 }

@@ -88,28 +88,39 @@ export function removeAll(): void {
 export interface Trained {
   folder: string
   seconds: number
+  /** Processor seconds of this process, where the runner works in it. */
+  processor: number
   visits: number
   storage: TrainingRecord['storage']
 }
 
 /** Trains a record and closes it; one shard has an update log. */
-export async function train({ model, fit }: Setup, data: Dataset, shape: Shape, runner?: JobRunner): Promise<Trained> {
+export async function train(
+  { model, fit }: Setup,
+  data: Dataset,
+  shape: Shape,
+  runner?: JobRunner,
+  seed = 1,
+): Promise<Trained> {
   const how = {
     ...(runner && { runner }),
     folder: newFolder(),
-    seed: 1,
+    seed,
     threads: 1,
     fit,
     epochs: shape.epochs,
     slices: shape.slices,
   }
+  const begun = process.cpuUsage()
   const { record, report } =
     shape.shards === 1
       ? await fitLogged(model, data, how)
       : await fitSharded(model, data, { ...how, shards: shape.shards })
+  const { user, system } = process.cpuUsage(begun)
   const { storage } = record
   await record.close()
-  return { folder: how.folder, seconds: report.seconds, visits: report.visits, storage }
+  const { seconds, visits } = report
+  return { folder: how.folder, seconds, processor: (user + system) / 1e6, visits, storage }
 }
 
 /** Works on a copy of a record. */

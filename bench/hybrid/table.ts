@@ -1,80 +1,129 @@
-// Both arms beside training anew, request size by request size: time, accuracy, agreement, membership, distance, storage.
+// Both arms beside training anew, request size by request size: rows, time, accuracy, agreement, membership, distance, storage.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { forget } from '../../lib/index.js'
 import { markdown } from '../tables.js'
-import { agreement, distance, onCopy, range, readout, train, type Readout, type Setup, type Shape } from './setup.js'
+import { storageTable } from './storage.js'
+import {
+  agreement,
+  distance,
+  onCopy,
+  range,
+  readout,
+  standing,
+  train,
+  type Readout,
+  type Setup,
+  type Shape,
+  type Trained,
+} from './setup.js'
 
-const head = ['rows', 'arm', 'faster', 'visits', 'accuracy', 'agreement', 'loss on them', 'AUC', 'distance']
-
-/** Speed-up is over training anew without the rows, and agreement and distance are to what that gives. */
-export async function table(setup: Setup, shape: Shape, sizes: readonly number[]): Promise<void> {
-  const { data } = setup
-  const trained = await train(setup, data, shape)
-  const lines: string[][] = []
-  for (const size of sizes) {
-    const gone = new Set(range(size).map((i) => Math.floor((i * data.size) / size)))
-    const [revoked, left] = [data.subset([...gone]), data.subset(range(data.size).filter((i) => !gone.has(i)))]
-    const anew = await train(setup, left, shape)
-    const wanted = await onCopy(anew.folder, left, (record) => readout(record, setup, revoked))
-    const before = await onCopy(trained.folder, data, (record) => readout(record, setup, revoked))
-    const add = (name: string, found: Readout, seconds: number | undefined, visits: number) => {
-      const cells = lineOf(name, found, wanted)
-      lines.push([
-        String(size),
-        cells[0],
-        seconds === undefined ? '' : (anew.seconds / seconds).toFixed(1),
-        visits ? String(visits) : '',
-        ...cells.slice(1),
-      ])
-      console.log(lines.at(-1)?.join('  '))
-    }
-    add('before', before, undefined, 0)
-    for (const arm of ['exact', 'direct'] as const) {
-      await onCopy(trained.folder, data, async (record) => {
-        const served = await forget(record, { where: { indices: [...gone] }, prefer: arm })
-        add(arm, await readout(record, setup, revoked), served.seconds, served.visits)
-      })
-    }
-    add('anew', wanted, anew.seconds, anew.visits)
-  }
-  const { name } = setup
-  const { shards, slices, epochs } = shape
-  console.log(`${name}, ${data.size} rows, ${shards} x ${slices} shards x slices, ${epochs} epochs\n`)
-  console.log(markdown(head, lines, 2))
-  const { total, shards: each } = trained.storage
-  const sum = (of: (one: (typeof each)[number]) => number) => each.reduce((all, one) => all + of(one), 0)
-  const [checkpoints, logs] = [sum((one) => one.checkpoints), sum((one) => one.logs)]
-  const whole = (bytes: number) => Math.round(bytes).toString()
-  console.log(
-    markdown(
-      ['bytes', 'all', 'a shard', 'a slice', 'a row'],
-      [
-        [
-          'checkpoints',
-          whole(checkpoints),
-          whole(checkpoints / shards),
-          whole(checkpoints / shards / slices),
-          whole(checkpoints / data.size),
-        ],
-        ['log', whole(logs), whole(logs / shards), whole(logs / shards / slices), whole(logs / data.size)],
-        [
-          'index, weights to begin with, manifest',
-          whole(total - checkpoints - logs),
-          '',
-          '',
-          whole((total - checkpoints - logs) / data.size),
-        ],
-      ],
-    ),
-  )
+/** One arm at one size of a request; agreement and distance are to training anew without the rows. */
+export interface Line {
+  rows: number
+  arm: 'before' | 'exact' | 'direct' | 'anew'
+  visits: number
+  /** Processor and wall seconds. */
+  processor: number
+  seconds: number
+  accuracy: number
+  agreement: number
+  loss: number
+  auc: number
+  distance: number
 }
 
-function lineOf(name: string, found: Readout, wanted: Readout): string[] {
-  return [
-    name,
-    (100 * found.accuracy).toFixed(2),
-    (100 * agreement(found, wanted)).toFixed(2),
-    found.loss.toFixed(3),
-    found.auc.toFixed(3),
-    distance(found, wanted).toFixed(2),
-  ]
+/** What is kept of a table: a call goes on from the sizes that are in the file. */
+export interface Kept {
+  name: string
+  size: number
+  shape: Shape
+  storage: Trained['storage']
+  lines: Line[]
+}
+
+const readKept = (file: string): Kept[] => (existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Kept[]) : [])
+
+export async function table(setup: Setup, shape: Shape, sizes: readonly number[], file?: string): Promise<void> {
+  const kept = file === undefined ? [] : readKept(file)
+  const same = (each: Kept) =>
+    each.name === setup.name && each.size === setup.data.size && JSON.stringify(each.shape) === JSON.stringify(shape)
+  const done = kept.find(same)
+  const missing = sizes.filter((size) => !done?.lines.some(({ rows }) => rows === size))
+  if (missing.length === 0 && done !== undefined) return show(done)
+  const trained = await train(setup, setup.data, shape, standing)
+  const found: Kept = done ?? { name: setup.name, size: setup.data.size, shape, storage: trained.storage, lines: [] }
+  if (done === undefined) kept.push(found)
+  for (const size of missing) {
+    found.lines.push(...(await linesOf(setup, shape, trained, size)))
+    if (file !== undefined) writeFileSync(file, `${JSON.stringify(kept, null, 1)}\n`)
+  }
+  show(found)
+}
+
+async function linesOf(setup: Setup, shape: Shape, trained: Trained, size: number): Promise<Line[]> {
+  const { data } = setup
+  const gone = new Set(range(size).map((i) => Math.floor((i * data.size) / size)))
+  const [revoked, left] = [data.subset([...gone]), data.subset(range(data.size).filter((i) => !gone.has(i)))]
+  const anew = await train(setup, left, shape, standing)
+  const wanted = await onCopy(anew.folder, left, (record) => readout(record, setup, revoked))
+  const lines: Line[] = []
+  const add = (arm: Line['arm'], of: Readout, took: Pick<Line, 'visits' | 'processor' | 'seconds'>) => {
+    const { accuracy, loss, auc } = of
+    const beside = { agreement: agreement(of, wanted), distance: distance(of, wanted) }
+    lines.push({ rows: size, arm, ...took, accuracy, loss, auc, ...beside })
+    console.log(JSON.stringify(lines.at(-1)))
+  }
+  const before = await onCopy(trained.folder, data, (record) => readout(record, setup, revoked))
+  add('before', before, { visits: 0, processor: 0, seconds: 0 })
+  for (const arm of ['exact', 'direct'] as const) {
+    await onCopy(trained.folder, data, async (record) => {
+      const begun = process.cpuUsage()
+      const { visits, seconds } = await forget(record, {
+        where: { indices: [...gone] },
+        prefer: arm,
+        runner: standing,
+      })
+      const { user, system } = process.cpuUsage(begun)
+      add(arm, await readout(record, setup, revoked), { visits, processor: (user + system) / 1e6, seconds })
+    })
+  }
+  const { visits, processor, seconds } = anew
+  add('anew', wanted, { visits, processor, seconds })
+  return lines
+}
+
+const head = [
+  'rows',
+  'arm',
+  'fewer rows',
+  'faster, CPU',
+  'wall',
+  'accuracy',
+  'agreement',
+  'loss on them',
+  'AUC',
+  'distance',
+]
+
+function show({ name, size, shape, storage, lines }: Kept): void {
+  const { shards, slices, epochs } = shape
+  console.log(`\n${name}, ${size} rows, ${shards} x ${slices} shards x slices, ${epochs} epochs\n`)
+  const cells = lines.map((line) => {
+    const anew = lines.find(({ rows, arm }) => rows === line.rows && arm === 'anew') ?? line
+    const times = (of: (each: Line) => number) => (of(line) > 0 ? (of(anew) / of(line)).toFixed(1) : '')
+    return [
+      String(line.rows),
+      line.arm,
+      times(({ visits }) => visits),
+      times(({ processor }) => processor),
+      times(({ seconds }) => seconds),
+      (100 * line.accuracy).toFixed(2),
+      (100 * line.agreement).toFixed(2),
+      line.loss.toFixed(3),
+      line.auc.toFixed(3),
+      line.distance.toFixed(2),
+    ]
+  })
+  console.log(markdown(head, cells, 2))
+  console.log(storageTable(storage, shape, size))
 }
