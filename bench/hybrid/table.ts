@@ -22,9 +22,8 @@ export interface Line {
   rows: number
   arm: 'before' | 'exact' | 'direct' | 'anew'
   visits: number
-  /** Processor and wall seconds. */
+  /** Processor seconds: what others do at the same time is not in them. */
   processor: number
-  seconds: number
   accuracy: number
   agreement: number
   loss: number
@@ -67,43 +66,32 @@ async function linesOf(setup: Setup, shape: Shape, trained: Trained, size: numbe
   const anew = await train(setup, left, shape, standing)
   const wanted = await onCopy(anew.folder, left, (record) => readout(record, setup, revoked))
   const lines: Line[] = []
-  const add = (arm: Line['arm'], of: Readout, took: Pick<Line, 'visits' | 'processor' | 'seconds'>) => {
+  const add = (arm: Line['arm'], of: Readout, took: Pick<Line, 'visits' | 'processor'>) => {
     const { accuracy, loss, auc } = of
     const beside = { agreement: agreement(of, wanted), distance: distance(of, wanted) }
     lines.push({ rows: size, arm, ...took, accuracy, loss, auc, ...beside })
     console.log(JSON.stringify(lines.at(-1)))
   }
   const before = await onCopy(trained.folder, data, (record) => readout(record, setup, revoked))
-  add('before', before, { visits: 0, processor: 0, seconds: 0 })
+  add('before', before, { visits: 0, processor: 0 })
   for (const arm of ['exact', 'direct'] as const) {
     await onCopy(trained.folder, data, async (record) => {
       const begun = process.cpuUsage()
-      const { visits, seconds } = await forget(record, {
+      const { visits } = await forget(record, {
         where: { indices: [...gone] },
         prefer: arm,
         runner: standing,
       })
       const { user, system } = process.cpuUsage(begun)
-      add(arm, await readout(record, setup, revoked), { visits, processor: (user + system) / 1e6, seconds })
+      add(arm, await readout(record, setup, revoked), { visits, processor: (user + system) / 1e6 })
     })
   }
-  const { visits, processor, seconds } = anew
-  add('anew', wanted, { visits, processor, seconds })
+  const { visits, processor } = anew
+  add('anew', wanted, { visits, processor })
   return lines
 }
 
-const head = [
-  'rows',
-  'arm',
-  'fewer rows',
-  'faster, CPU',
-  'wall',
-  'accuracy',
-  'agreement',
-  'loss on them',
-  'AUC',
-  'distance',
-]
+const head = ['rows', 'arm', 'fewer rows', 'faster', 'accuracy', 'agreement', 'loss on them', 'AUC', 'distance']
 
 function show({ name, size, shape, storage, lines }: Kept): void {
   const { shards, slices, epochs } = shape
@@ -116,7 +104,6 @@ function show({ name, size, shape, storage, lines }: Kept): void {
       line.arm,
       times(({ visits }) => visits),
       times(({ processor }) => processor),
-      times(({ seconds }) => seconds),
       (100 * line.accuracy).toFixed(2),
       (100 * line.agreement).toFixed(2),
       line.loss.toFixed(3),
