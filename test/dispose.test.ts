@@ -148,7 +148,7 @@ describe("method 'dispose'", () => {
     })
     expect(phases).toEqual(Array.from({ length: report.steps }, (_, i) => i + 1))
     const { looks } = report
-    expect((looks.at(-1)?.collision ?? 1) + 0.1).toBeLessThan(looks[0].collision)
+    expect((looks.at(-1)?.collision ?? 1) + 0.1).toBeLessThan(looks[0].collision ?? 0)
     expect(report.accuracy.before).toBe(before.accuracy)
     const { accuracy } = await copy.measure(target)
     expect(accuracy).toBe(report.accuracy.after)
@@ -163,9 +163,27 @@ describe("method 'dispose'", () => {
     expect(await flat(again)).toEqual(await flat(copy))
   })
 
+  it('brings the target accuracy back by retention alone where unlearning ends below it', async () => {
+    const { sourceHead, model } = await transferred()
+    const options: DisposeOptions = { method: 'dispose', source, head: 'source', sourceHead, target, collision: 100, steps: 10, every: 5 } // prettier-ignore
+    await expect(scrub(await model.clone(), { ...options, recovery: 0 })).rejects.toMatchObject({
+      code: 'ERR_NOT_CONVERGED',
+    })
+    const phases = new Set<string>()
+    const report = await scrub(model, { ...options, onProgress: ({ phase }) => void phases.add(phase) })
+    expect([...phases]).toEqual(expect.arrayContaining(['dispose', 'recover']))
+    expect(report.recovering).toBeGreaterThan(0)
+    expect(report).toMatchObject({ kept: report.steps, steps: 10 + report.recovering })
+    expect(report.looks.map(({ collision }) => collision !== undefined)).toEqual(
+      report.looks.map(({ step }) => step <= 10),
+    )
+    expect(report.accuracy.after).toBeGreaterThanOrEqual(report.accuracy.before - 0.005)
+    expect((await model.measure(target)).accuracy).toBe(report.accuracy.after)
+  })
+
   it('goes back to the last weights that kept the target accuracy, or to those before', async () => {
     const { sourceHead, model } = await transferred()
-    const wild: DisposeOptions = { method: 'dispose', source, head: 'source', sourceHead, target, retention: 0, steps: 40, learningRate: 3, every: 1, patience: 2, clip: 100, momentum: 0 } // prettier-ignore
+    const wild: DisposeOptions = { method: 'dispose', source, head: 'source', sourceHead, target, retention: 0, steps: 40, learningRate: 3, every: 1, patience: 2, recovery: 0, clip: 100, momentum: 0 } // prettier-ignore
     const before = await flat(model)
     await expect(scrub(model, { ...wild, tolerance: 0 })).rejects.toMatchObject({
       code: 'ERR_NOT_CONVERGED',

@@ -46,7 +46,7 @@ export interface DisposeOptions extends CommonScrubOptions {
   retention?: number
   /** tau of the retention loss (default 2). */
   temperature?: number
-  /** Default 300. */
+  /** With the collision loss (default 300). */
   steps?: number
   /** Of the first step (default 0.02); it falls to 0 along half a cosine. */
   learningRate?: number
@@ -58,8 +58,13 @@ export interface DisposeOptions extends CommonScrubOptions {
   every?: number
   /** How far the accuracy may fall below the model's before (default 0.005); the weights kept are the last within it. */
   tolerance?: number
-  /** Looks in a row below it after which the run ends (default 8). */
+  /** Looks in a row below it after which no more is unlearned (default 20). */
   patience?: number
+  /**
+   * Where the last look is below it: most looks during which the retention loss alone brings the accuracy back, `every`
+   * steps over `batches` times `batchSize` target rows before each (default 40).
+   */
+  recovery?: number
   /** Of the order of rows, default 0. */
   seed?: number
 }
@@ -68,17 +73,22 @@ export interface DisposeOptions extends CommonScrubOptions {
 export interface DisposeLook {
   step: number
   accuracy: number
-  /** Means over the steps since the look before: of the collision loss, of the gradients' lengths, of the retention loss. */
-  collision: number
-  length: number
+  /**
+   * Means over the steps since the look before: of the collision loss and of the gradients' lengths, both undefined where
+   * the steps were of retention alone, and of the retention loss.
+   */
+  collision: number | undefined
+  length: number | undefined
   retention: number
 }
 
 export interface DisposeReport extends CommonScrubReport {
   method: 'dispose'
-  /** Steps of the weights that were kept, and of the run. */
+  /** Steps of the weights that were kept, and of the run, those of retention alone among them. */
   kept: number
   steps: number
+  /** Of the run's steps those of retention alone. */
+  recovering: number
   /** Target accuracy before and of the weights that were kept. */
   accuracy: { before: number; after: number }
   looks: DisposeLook[]
@@ -103,7 +113,8 @@ const table = {
   clip: withDefault(number({ above: 0 }), 1),
   every: withDefault(integer({ min: 1 }), 25),
   tolerance: withDefault(number({ min: 0, max: 1 }), 0.005),
-  patience: withDefault(integer({ min: 1 }), 8),
+  patience: withDefault(integer({ min: 1 }), 20),
+  recovery: withDefault(integer({ min: 0 }), 40),
   seed: withDefault(integer(), 0),
 }
 type Options = OptionsOf<typeof table>
@@ -163,6 +174,8 @@ class Draws {
   }
 }
 
+type Steps = Omit<DisposeLook, 'step' | 'accuracy'> & { count: number }
+
 class DisposeRun {
   sampleVisits = 0
   readonly #heads: TwoHeads
@@ -187,32 +200,31 @@ class DisposeRun {
 
   /** Steps, looks at the target accuracy between them, and in the end the weights of the last look within tolerance. */
   async go(): Promise<Details> {
-    const { steps, every, tolerance, patience, target, temperature } = this.#options
+    const { steps, tolerance, patience, recovery, target, temperature } = this.#options
     const { tempered, released, weights } = this.#heads
     const retention = await Retention.of(tempered, temperature, released, target, this.#pass)
     const before = await this.#accuracy()
     const looks: DisposeLook[] = []
-    let [kept, after, below, step, since] = [0, before, 0, 0, 0]
-    let sums = { collision: 0, length: 0, retention: 0 }
-    while (step < steps && below < patience) {
-      checkSignal(this.#passes.signal)
-      const found = await this.#step(retention, step)
-      for (const key of ['collision', 'length', 'retention'] as const) sums[key] += found[key]
-      step++
-      since++
-      this.#passes.onProgress?.({ phase: 'dispose', done: step, total: steps, residual: found.collision })
-      if (step % every !== 0 && step !== steps) continue
-      const accuracy = await this.#accuracy()
-      const mean = (sum: number) => sum / since
-      const { collision, length, retention: kept_ } = sums
-      looks.push({ step, accuracy, collision: mean(collision), length: mean(length), retention: mean(kept_) })
-      ;[since, sums] = [0, { collision: 0, length: 0, retention: 0 }]
+    let [kept, after, below, done, recovering] = [0, before, 0, 0, 0]
+    const look = async (means: Omit<Steps, 'count'>) => {
+      const [step, accuracy] = [done + recovering, await this.#accuracy()]
+      looks.push({ step, accuracy, ...means })
       if (accuracy >= before - tolerance) {
         await this.#kept.copyFrom(weights)
         ;[kept, after, below] = [step, accuracy, 0]
       } else below++
     }
-    const details = { kept, steps: step, accuracy: { before, after }, looks }
+    while (done < steps && below < patience) {
+      const { count, ...means } = await this.#unlearn(retention, done)
+      done += count
+      await look(means)
+    }
+    for (let i = 0; i < recovery && below > 0; i++) {
+      const { count, ...means } = await this.#recover(retention)
+      recovering += count
+      await look(means)
+    }
+    const details = { kept, steps: done + recovering, recovering, accuracy: { before, after }, looks }
     if (kept === 0) {
       const wanted = `expected a target accuracy of at least ${before - tolerance} at one look or more`
       const message = `${wanted}, got ${looks.map((look) => look.accuracy).join(', ')}: a lower learningRate helps; ${asBefore}`
@@ -222,32 +234,84 @@ class DisposeRun {
     return details
   }
 
-  /** w = w - rate v of the two losses' gradients, each shortened to `clip`. */
-  async #step(retention: Retention, step: number): Promise<{ collision: number; length: number; retention: number }> {
-    const { head, batches, batchSize, form, clip, momentum, learningRate, steps, seed } = this.#options
-    const rate = (learningRate * (1 + Math.cos((Math.PI * step) / steps))) / 2
+  /** Steps of both losses until the next look. */
+  async #unlearn(retention: Retention, done: number): Promise<Steps> {
+    const { steps, every, learningRate, retention: weight, collision, clip } = this.#options
+    const count = Math.min(every - (done % every), steps - done)
+    const sums = { collision: 0, length: 0, retention: 0 }
+    for (let step = done; step < done + count; step++) {
+      checkSignal(this.#passes.signal)
+      const rate = (learningRate * (1 + Math.cos((Math.PI * step) / steps))) / 2
+      const total = new (native().Vector)(this.#heads.weights, 'float32')
+      try {
+        const { gradient, value, length } = await this.#collision(step)
+        if (gradient) await this.#add(total, collision, await this.#heads.withoutHead(gradient), clip)
+        const kept = await this.#retention(retention)
+        await this.#add(total, weight, kept.gradient, clip)
+        await this.#move(rate, total, value + kept.value)
+        sums.collision += value
+        sums.length += length
+        sums.retention += kept.value
+        this.#passes.onProgress?.({ phase: 'dispose', done: step + 1, total: steps, residual: value })
+      } finally {
+        total.dispose()
+      }
+    }
+    const mean = (sum: number) => sum / count
+    return { count, collision: mean(sums.collision), length: mean(sums.length), retention: mean(sums.retention) }
+  }
+
+  /** Steps of retention alone until the next look, at a quarter of the rate: at all of it they would not settle. */
+  async #recover(retention: Retention): Promise<Steps> {
+    const { every, learningRate, retention: weight, clip, batches } = this.#options
+    let sum = 0
+    await this.#velocity.scale(0) // that of the other loss would carry the weights on
+    for (let step = 0; step < every; step++) {
+      checkSignal(this.#passes.signal)
+      const total = new (native().Vector)(this.#heads.weights, 'float32')
+      try {
+        const kept = await this.#retention(retention, batches)
+        await this.#add(total, weight, kept.gradient, clip)
+        await this.#move((learningRate * (every - step)) / (4 * every), total, kept.value)
+        sum += kept.value
+        this.#passes.onProgress?.({ phase: 'recover', done: step + 1, total: every, residual: kept.value })
+      } finally {
+        total.dispose()
+      }
+    }
+    return { count: every, collision: undefined, length: undefined, retention: sum / every }
+  }
+
+  /** The collision loss of disjoint source batches, and its gradient. */
+  async #collision(step: number): Promise<Awaited<ReturnType<typeof collide>>> {
+    const { head, batches, batchSize, form, seed } = this.#options
     if (head === 'fresh') await this.#heads.redraw(seed, step)
     const rows = this.#source.next(batches * batchSize)
     const parts = Array.from({ length: batches }, (_, i) =>
       this.#source.data.subset(rows.subarray(i * batchSize, (i + 1) * batchSize)),
     )
-    const { source, theta, weights } = this.#heads
-    const total = new (native().Vector)(weights, 'float32')
+    const { source, theta } = this.#heads
     try {
-      const collision = await collide(source, parts, { ...this.#pass, parameters: theta }, { form, least: 1e-12 })
-      if (collision.gradient)
-        await this.#add(total, this.#options.collision, await this.#heads.withoutHead(collision.gradient), clip)
-      const positions = this.#target.next(Math.min(batchSize, this.#target.data.size))
-      const kept = await retention.gradient(positions, this.#pass)
-      await this.#add(total, this.#options.retention, kept.gradient, clip)
-      await weights.sgdStep({ rate, momentum }, total, this.#velocity)
-      this.sampleVisits += 2 * rows.length + positions.length
-      if (!Number.isFinite(collision.value + kept.value)) throw diverged()
-      return { collision: collision.value, length: collision.length, retention: kept.value }
+      const found = await collide(source, parts, { ...this.#pass, parameters: theta }, { form, least: 1e-12 })
+      this.sampleVisits += 2 * rows.length
+      return found
     } finally {
-      total.dispose()
       for (const part of parts) part.dispose()
     }
+  }
+
+  /** Of so many batches of target rows together. */
+  #retention(retention: Retention, batches = 1): ReturnType<Retention['gradient']> {
+    const rows = batches * this.#options.batchSize
+    const positions = this.#target.next(Math.min(rows, this.#target.data.size))
+    this.sampleVisits += positions.length
+    return retention.gradient(positions, this.#pass)
+  }
+
+  /** w = w - rate v of the two losses' gradients, each shortened to `clip`. */
+  async #move(rate: number, total: NativeVector, losses: number): Promise<void> {
+    await this.#heads.weights.sgdStep({ rate, momentum: this.#options.momentum }, total, this.#velocity)
+    if (!Number.isFinite(losses)) throw diverged()
   }
 
   async #add(total: NativeVector, weight: number, gradient: NativeVector, clip: number): Promise<void> {
