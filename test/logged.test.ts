@@ -81,6 +81,25 @@ describe('fitLogged', () => {
     await expect(logged({ log: { every: 2 } })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
   })
 
+  it('goes on with a record of another default stride, but not against an option that the caller gave', async () => {
+    const folder = newFolder()
+    const call = (options: Partial<FitLoggedOptions> = {}) =>
+      fitLogged(model, makeData(), { ...base, ...options, folder })
+    const anew = await logged()
+    expect(anew.manifest.logEvery).not.toBe(16)
+    await anew.close()
+    await (await call({ log: { every: 16 } })).record.close()
+    for (const options of [{}, { log: { cap: 5 } }]) {
+      const { record, report } = await call(options)
+      expect(report.visits).toBe(0)
+      expect(record.manifest.logEvery).toBe(16)
+      await record.close()
+    }
+    for (const log of [{ every: 15 }, { cap: 1 }]) {
+      await expect(call({ log })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
+    }
+  })
+
   it('retrains exactly, log included', async () => {
     const record = await logged({ slices: 2, log: { every: 7 } })
     await forget(record, { keys: ['r4', 'r44'], runner: here })

@@ -46,9 +46,9 @@ export async function fitLogged(
   const { log, ...read } = readOptions(options, table, 'fitLogged()')
   const fit = settingsOf(read.fit, model)
   const epochs = sliceEpochs(read.epochs, read.slices)
-  const logEvery = (rows: readonly number[]) => {
+  const logEvery = (rows: readonly number[], begun?: number) => {
     const steps = stepsOf(rows, epochs, fit.batchSize ?? 128)
-    return everyOf(steps, steps[steps.length - 1] / epochs[epochs.length - 1], log)
+    return everyOf(steps, steps[steps.length - 1] / epochs[epochs.length - 1], { ...log, begun })
   }
   return fitRecord(model, data, { ...read, fit, shards: 1, kind: 'logged', logEvery })
 }
@@ -64,12 +64,13 @@ function stepsOf(rows: readonly number[], epochs: readonly number[], batch: numb
 
 /**
  * The smallest stride of half an epoch (of the last slice) or more whose log is within the cap: a logged state is as large
- * as a checkpoint, and takes as much of a direct update's time as hundreds of rows.
+ * as a checkpoint, and takes as much of a direct update's time as hundreds of rows. A record that was begun keeps
+ * its stride where the cap allows: the default may be another than it was then.
  */
 function everyOf(
   steps: readonly number[],
   stepsPerEpoch: number,
-  { every, cap }: { every?: number | undefined; cap: number },
+  { every, cap, begun }: { every?: number | undefined; cap: number; begun?: number | undefined },
 ): number {
   const states = (stride: number) => steps.reduce((sum, each) => sum + Math.max(0, Math.ceil(each / stride) - 1), 0)
   const most = Math.floor(cap * steps.filter((each) => each > 0).length)
@@ -81,6 +82,7 @@ function everyOf(
       every,
     )
   }
+  if (begun !== undefined && states(begun) <= most) return begun
   const [whole, halfEpoch] = [steps.reduce((a, b) => a + b, 0), Math.floor(stepsPerEpoch / 2)]
   let stride = Math.max(1, halfEpoch, Math.ceil(whole / (most + steps.length)))
   while (states(stride) > most) stride++

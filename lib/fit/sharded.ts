@@ -124,8 +124,8 @@ export async function fitRecord(
 /** @internal */
 export type Given = ReturnType<typeof readOptions<typeof recordOptions>> & {
   kind: Manifest['kind']
-  /** Steps from one state of the update log to the next, given the rows of each slice. */
-  logEvery?: (rows: readonly number[]) => number
+  /** Steps from one state of the update log to the next, given the rows of each slice and what a begun record has. */
+  logEvery?: (rows: readonly number[], begun?: number) => number
 }
 
 /** Writes what is known before training begins. */
@@ -187,7 +187,7 @@ async function recognise(store: RecordStore, model: Model, data: Dataset, given:
   if (digest !== manifest.model) throw refuse('the model', manifest.model, digest)
   const epochs = sliceEpochs(given.epochs, given.slices)
   const { shards, slices, seed, fit } = given
-  const log = given.logEvery && { logEvery: given.logEvery(manifest.states[0].rows) }
+  const log = given.logEvery && { logEvery: given.logEvery(manifest.states[0].rows, manifest.logEvery) }
   const now = { shards, slices, seed, epochs, fit, ...log, device: model.device }
   const was: Record<string, unknown> = { ...manifest, device: manifest.environment.device }
   for (const [key, value] of Object.entries(now)) {
