@@ -58,7 +58,7 @@ export interface DisposeOptions extends CommonScrubOptions {
   every?: number
   /** How far the accuracy may fall below the model's before (default 0.005); the weights kept are the last within it. */
   tolerance?: number
-  /** Looks in a row below it after which no more is unlearned (default 20). */
+  /** Looks in a row below it after which no more is unlearned (default 20: more than there are by default). */
   patience?: number
   /**
    * Where the last look is below it: most looks during which the retention loss alone brings the accuracy back, `every`
@@ -219,8 +219,10 @@ class DisposeRun {
       done += count
       await look(means)
     }
-    for (let i = 0; i < recovery && below > 0; i++) {
-      const { count, ...means } = await this.#recover(retention)
+    // Momentum from the other loss would carry the weights on.
+    if (below > 0) await this.#velocity.fill(0)
+    for (let i = 0; i < recovery && below > 0 && this.#options.retention > 0; i++) {
+      const { count, ...means } = await this.#recover(retention, i)
       recovering += count
       await look(means)
     }
@@ -261,11 +263,13 @@ class DisposeRun {
     return { count, collision: mean(sums.collision), length: mean(sums.length), retention: mean(sums.retention) }
   }
 
-  /** Steps of retention alone until the next look, at a quarter of the rate: at all of it they would not settle. */
-  async #recover(retention: Retention): Promise<Steps> {
-    const { every, learningRate, retention: weight, clip, batches } = this.#options
+  /**
+   * Steps of retention alone until the next look, at a quarter of the rate (at all of it they would not settle), which
+   * falls to 0 before every look: one sees settled weights.
+   */
+  async #recover(retention: Retention, turn: number): Promise<Steps> {
+    const { every, learningRate, retention: weight, clip, batches, recovery } = this.#options
     let sum = 0
-    await this.#velocity.scale(0) // that of the other loss would carry the weights on
     for (let step = 0; step < every; step++) {
       checkSignal(this.#passes.signal)
       const total = new (native().Vector)(this.#heads.weights, 'float32')
@@ -274,7 +278,12 @@ class DisposeRun {
         await this.#add(total, weight, kept.gradient, clip)
         await this.#move((learningRate * (every - step)) / (4 * every), total, kept.value)
         sum += kept.value
-        this.#passes.onProgress?.({ phase: 'recover', done: step + 1, total: every, residual: kept.value })
+        this.#passes.onProgress?.({
+          phase: 'recover',
+          done: turn * every + step + 1,
+          total: recovery * every,
+          residual: kept.value,
+        })
       } finally {
         total.dispose()
       }

@@ -22,19 +22,20 @@ dnnl::algorithm algorithm_of(PostOp::Kind kind) {
     case PostOp::Kind::add: return dnnl::algorithm::binary_add;
     case PostOp::Kind::subtract: return dnnl::algorithm::binary_sub;
     case PostOp::Kind::multiply: return dnnl::algorithm::binary_mul;
-    case PostOp::Kind::relu: return dnnl::algorithm::eltwise_relu;
-    case PostOp::Kind::affine: return dnnl::algorithm::eltwise_linear;
+    default: return dnnl::algorithm::eltwise_linear;
   }
-  return dnnl::algorithm::undef;
 }
 
-void append_unary(dnnl::post_ops& operations, const PostOp& op) {
+void append_affine(dnnl::post_ops& operations, const PostOp& op) {
 #if DNNL_VERSION_MAJOR >= 3
-  operations.append_eltwise(algorithm_of(op.kind), op.alpha, op.beta);
+  operations.append_eltwise(dnnl::algorithm::eltwise_linear, op.alpha, op.beta);
 #else
-  operations.append_eltwise(1.0f, algorithm_of(op.kind), op.alpha, op.beta);
+  operations.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, op.alpha, op.beta);
 #endif
 }
+
+// The one slope of a PReLU that is a ReLU.
+float no_slope = 0;
 
 }  // namespace
 
@@ -53,8 +54,16 @@ OnednnPostOps::OnednnPostOps(std::span<const PostOp> chain, const memory::desc& 
                              const dnnl::engine& engine) {
   for (const PostOp& op : chain) {
     operands_.emplace_back();
+    if (op.kind == PostOp::Kind::relu) {
+      // oneDNN's own ReLU makes NaN 0, which would hide it; its PReLU multiplies what is below 0 and leaves the rest
+      // (an overflow to -inf becomes NaN: it is not hidden either).
+      operations_.append_prelu(0);
+      const memory::dims one(static_cast<size_t>(y.dims().size()), 1);
+      operands_.back() = memory({one, memory::data_type::f32, one}, engine, &no_slope);
+      continue;
+    }
     if (op.channels == nullptr) {
-      append_unary(operations_, op);
+      append_affine(operations_, op);
       continue;
     }
     const memory::desc desc = channel_desc(y, axis);
@@ -65,9 +74,11 @@ OnednnPostOps::OnednnPostOps(std::span<const PostOp> chain, const memory::desc& 
 
 void OnednnPostOps::bind(std::span<const PostOp> chain, std::unordered_map<int, memory>& arguments) {
   for (size_t i = 0; i < chain.size(); ++i) {
+    const int place = DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i));
+    if (chain[i].kind == PostOp::Kind::relu) arguments.emplace(place | DNNL_ARG_WEIGHTS, operands_[i]);
     if (chain[i].channels == nullptr) continue;
     operands_[i].set_data_handle(const_cast<float*>(chain[i].channels));
-    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i)) | DNNL_ARG_SRC_1, operands_[i]);
+    arguments.emplace(place | DNNL_ARG_SRC_1, operands_[i]);
   }
 }
 

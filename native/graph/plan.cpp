@@ -67,8 +67,9 @@ class Planner {
   // Of each pass the product whose epilogue it is. It runs in the pass's place, where all that the pass reads is there,
   // and nothing else may read what it gives.
   std::vector<int32_t> products_of(const std::vector<Pass>& passes) {
-    std::vector<char> tangent(static_cast<size_t>(graph_.node_count()), 0);
-    for (const Pass& pass : passes) tangent[static_cast<size_t>(pass.nodes[0])] = pass.tangent;
+    std::vector<size_t> place(static_cast<size_t>(graph_.node_count()), 0);
+    for (size_t i = 0; i < passes.size(); ++i) place[static_cast<size_t>(passes[i].nodes[0])] = i;
+    const auto place_of = [&](int32_t node) { return place[static_cast<size_t>(node)]; };
     std::vector<int32_t> products(passes.size(), none);
     for (size_t i = 0; i < passes.size(); ++i) {
       const Pass& pass = passes[i];
@@ -76,8 +77,9 @@ class Planner {
       for (ValueId id : operands(pass)) {
         const Value& value = graph_.value(id);
         if (value.source != Source::computed || !may_follow(pass, id)) continue;
-        if (tangent[static_cast<size_t>(value.node)] != static_cast<char>(pass.tangent)) continue;
-        products[i] = std::max(products[i], value.node);
+        if (passes[place_of(value.node)].tangent != pass.tangent) continue;
+        // Of several the last: the others' results wait anyway, and their operands need not.
+        if (products[i] == none || place_of(value.node) > place_of(products[i])) products[i] = value.node;
       }
     }
     return products;

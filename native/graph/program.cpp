@@ -1,4 +1,4 @@
-// Runs a plan: one arena, pointers patched per run, no allocation in a steady loop.
+// Runs a plan: one arena, pointers patched per run, no allocation of values in a steady loop.
 #include "graph/program.h"
 
 #include "backend/in_precision.h"

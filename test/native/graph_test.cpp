@@ -208,7 +208,7 @@ TEST(random_graphs_are_adjoint) {
 }
 
 TEST(random_graphs_are_telling) {
-  size_t fused = 0, alone = 0, reorders = 0, primal = 0, tangent = 0, views = 0;
+  size_t fused = 0, alone = 0, reorders = 0, primal = 0, tangent = 0, views = 0, epilogues = 0;
   for (uint64_t seed = 0; seed < random_graphs; ++seed) {
     const RandomGraph random = random_graph(seed, seed % 2 == 1, true);
     const Plan plan = make_plan(describe(random), DType::f64, true);
@@ -217,9 +217,11 @@ TEST(random_graphs_are_telling) {
     for (const Step& step : plan.steps) {
       reorders += step.elementwise && step.program.instructions.empty();
       (step.tangent ? tangent : primal) += 1;
+      epilogues += step.epilogue > 0;
     }
     for (size_t i = 0; i < plan.buffers.size(); ++i) views += plan.buffers[i].root != static_cast<int32_t>(i);
   }
+  CHECK(epilogues > random_graphs / 8);
   CHECK(fused + 2 * random_graphs < alone);
   CHECK(reorders > random_graphs / 2 && primal > 4 * random_graphs && tangent > 4 * random_graphs &&
         views > random_graphs);

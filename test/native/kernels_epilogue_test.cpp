@@ -1,6 +1,10 @@
 // Sweep over products and convolutions that an elementwise program follows: what a kernel does to its result before it
 // is stored, and what is left to a pass of its own.
+#include <cmath>
+
+#include "cpu/post_ops.h"
 #include "kernel_case.h"
+#include "tested_device.h"
 
 using namespace palimpsest;
 using namespace palimpsest::check;
@@ -154,4 +158,56 @@ SWEEP(gemm_epilogue_cases) {
           true, false);
     }
   }
+}
+
+// What is not finite must not vanish behind a ReLU.
+TEST(epilogues_pass_nan) {
+  const auto backend = tested_backend();
+  ConvShape s;
+  s.n = 2, s.c = s.o = 32, s.h = s.w = s.oh = s.ow = 6, s.kh = s.kw = 3, s.pad_top = s.pad_left = 1;
+  std::vector<float> x(2 * 6 * 6 * 32, 1.0f), w(32 * 32 * 9, 0.5f), bias(32, 0.25f), y(x.size());
+  w[0] = std::nanf("");  // the first channel's
+  const auto hold = [&](std::vector<float>& values) {
+    void* data = backend->allocate(values.size() * sizeof(float));
+    backend->copy_in(data, values.data(), values.size() * sizeof(float));
+    return data;
+  };
+  const Dims dims{2, 32, 6, 6};
+  Tensor x_in = dense_tensor(hold(x), DType::f32, dims, Layout::channels_last);
+  Tensor w_in = dense_tensor(hold(w), DType::f32, {32, 32, 3, 3}, Layout::row_major);
+  Tensor y_out = dense_tensor(hold(y), DType::f32, dims, Layout::channels_last);
+  Tensor b_in = y_out;
+  b_in.data = hold(bias), b_in.strides = {0, 1, 0, 0};
+  const ElementwiseProgram program{2, {step(Code::add, 0, 1), function(Unary::relu, 2)}, {3}};
+  const Tensor inputs[] = {y_out, b_in};
+  backend->conv_epilogue(s, x_in, w_in, y_out, {program, inputs});
+  backend->copy_out(y.data(), y_out.data, y.size() * sizeof(float));
+  CHECK(std::isnan(y[7 * 32]));  // channel 0, a position whose window has the tap
+  CHECK(y[7 * 32 + 1] == 32 * 9 * 0.5f + 0.25f);
+  for (const Tensor* tensor : {&x_in, &w_in, &y_out, &b_in}) backend->release(tensor->data);
+}
+
+TEST(epilogues_are_chains_or_not) {
+  const Dims dims{2, 16, 3, 3};
+  float memory[1] = {};
+  const Tensor y = dense_tensor(memory, DType::f32, dims, Layout::channels_last);
+  Tensor channel = y, all = y;
+  channel.strides = {0, 1, 0, 0}, all.strides = {0, 0, 0, 0};
+  const auto length = [&](const Tensor& operand, std::vector<Instruction> steps) {
+    const Tensor inputs[] = {y, operand};
+    const ElementwiseProgram program{2, steps, {1 + static_cast<int32_t>(steps.size())}};
+    const auto chain = cpu::post_ops_of({program, inputs}, 1);
+    return chain ? static_cast<int>(chain->size()) : -1;
+  };
+  const Instruction relu = function(Unary::relu, 2);
+  CHECK(length(channel, {step(Code::add, 0, 1), relu}) == 2);
+  CHECK(length(channel, {step(Code::add, 1, 0), relu}) == 2);
+  CHECK(length(channel, {step(Code::sub, 0, 1), relu}) == 2);
+  CHECK(length(channel, {step(Code::mul_add, 0, 1, 1), function(Unary::affine, 2, 2, 1)}) == 3);
+  CHECK(length(y, {step(Code::add, 0, 1), relu}) == -1);
+  CHECK(length(all, {step(Code::add, 0, 1), relu}) == -1);
+  CHECK(length(channel, {step(Code::sub, 1, 0), relu}) == -1);
+  CHECK(length(channel, {step(Code::add, 0, 0), relu}) == -1);
+  CHECK(length(channel, {step(Code::add, 0, 1), step(Code::mul, 2, 0)}) == -1);
+  CHECK(length(channel, {step(Code::add, 0, 1), function(Unary::sigmoid, 2)}) == -1);
 }
