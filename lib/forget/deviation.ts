@@ -131,9 +131,10 @@ export class Deviation {
       velocity.axpy(of.vw, this.#kept),
       ...(change ? [weights.axpy(of.wg, change), velocity.axpy(of.vg, change)] : []),
     ])
+    const [forced] = await Promise.all([within && change && along(within.subspace, change), moved])
     if (within !== undefined) {
       const { products } = within.subspace
-      const f = change ? await along(within.subspace, change) : products.map(() => 0)
+      const f = forced ?? products.map(() => 0)
       const { weights: a, velocity: c } = within.plain
       within.plain = {
         weights: a.map((x, i) => of.ww * x + of.wv * c[i] + of.wg * f[i]),
@@ -141,7 +142,6 @@ export class Deviation {
       }
       within.whole = stepped(within.whole, products, f, rule, from, to)
     }
-    await moved
     this.#none = false
   }
 
