@@ -191,13 +191,15 @@ export class TrainingRecord {
     })
     const left = works.filter(({ first }) => first <= this.slices)
     const how = { ...passes, phase: 'fitSharded' }
-    const jobs = { count: 0, seconds: 0, processorSeconds: 0, atOnce: 1 }
+    const jobs = { count: 0, seconds: 0, atOnce: 1 }
+    // NaN where a job does not say.
+    let processorSeconds = 0
     await this.withRunner(runner, (using) => {
       jobs.atOnce = sideBySide(using, this.manifest)
       return trainShards(this.#store, this.#data, left, using, how, async (trained) => {
         jobs.count++
         jobs.seconds += trained.result.seconds
-        jobs.processorSeconds += trained.result.processorSeconds ?? 0
+        processorSeconds += trained.result.processorSeconds ?? NaN
         const { shard } = trained.work
         const state = await adoptShard(this.#store, this.manifest.states[shard], trained)
         await this.#store.commit({ ...this.manifest, states: this.manifest.states.with(shard, state) })
@@ -215,7 +217,7 @@ export class TrainingRecord {
         shards,
         visits,
         seconds,
-        jobs,
+        jobs: { ...jobs, ...(processorSeconds >= 0 && { processorSeconds }) },
         at,
       } as const
       await this.#store.commit({ ...this.manifest, ledger: [{ number: 1, ...entry }] })

@@ -276,6 +276,26 @@ describe('plan', () => {
     await record.close()
   })
 
+  it('knows processor seconds only where every job said them', async () => {
+    const saying = (said: number): JobRunner => {
+      let jobs = 0
+      const run: JobRunner['run'] = async (job, options = {}) => {
+        const { processorSeconds, ...result } = await runJob(job, options)
+        return { ...result, ...(job.kind === 'shard' && jobs++ < said && { processorSeconds }) }
+      }
+      return { ...here, run }
+    }
+    for (const said of [1, 2]) {
+      const how = { ...base, epochs: 2, shards: 2, slices: 1, runner: saying(said), folder: newFolder() }
+      const { record } = await fitSharded(model, makeData(), how)
+      const keys = ['r1', 'r2', 'r3', 'r4', 'r5', 'r6', 'r7', 'r8']
+      await forget(record, { keys, runner: saying(said) })
+      expect(record.ledger.map(({ jobs }) => jobs?.count)).toEqual([2, 2])
+      expect(record.ledger.map(({ jobs }) => 'processorSeconds' in (jobs ?? {}))).toEqual([said === 2, said === 2])
+      await record.close()
+    }
+  })
+
   it('says what it would do and why, and forget() does that', async () => {
     const record = await logged({ slices: 2, epochs: 4 })
     const request = { keys: ['r7'] }

@@ -43,7 +43,9 @@ export async function retrain(
   record.settle(undefined, pending)
   let committed = false
   try {
-    const jobs = { count: 0, seconds: 0, processorSeconds: 0, atOnce: 1 }
+    const jobs = { count: 0, seconds: 0, atOnce: 1 }
+    // NaN where a job does not say.
+    let processorSeconds = 0
     const next = await record.withRunner(runner, async (using) => {
       jobs.atOnce = sideBySide(using, store.manifest)
       const states = [...store.manifest.states]
@@ -51,14 +53,17 @@ export async function retrain(
         const { shard } = trained.work
         jobs.count++
         jobs.seconds += trained.result.seconds
-        jobs.processorSeconds += trained.result.processorSeconds ?? 0
+        processorSeconds += trained.result.processorSeconds ?? NaN
         states[shard] = await adoptShard(store, store.manifest.states[shard], trained)
       })
       return states
     })
     const visits = works.reduce((sum, work) => sum + visitsOf(work, store.manifest.epochs), 0)
     const seconds = (performance.now() - started) / 1000
-    const entry = { ...entryOf(store.manifest, works, revoked.length, visits, seconds), jobs }
+    const entry = {
+      ...entryOf(store.manifest, works, revoked.length, visits, seconds),
+      jobs: { ...jobs, ...(processorSeconds >= 0 && { processorSeconds }) },
+    }
     const bare = revocation.remaining.map((shard) =>
       shard.map((rows) => rows.map(({ key, digest }) => ({ key, digest }))),
     )
