@@ -27,7 +27,7 @@ export interface ArmOptions {
   amend?: 'none' | 'slices' | number
   /**
    * The direct update's drift correction: by a quasi-Newton matrix of the log's own steps ('log', default), by Hessian
-   * products at logged states ('products': nearer to retraining for more than twice the time), or 'none'.
+   * products at logged states ('products': about twice the time for the same accuracy), or 'none'.
    */
   drift?: 'log' | 'products' | 'none'
 }
