@@ -16,6 +16,7 @@ import {
   resumeRecord,
 } from '../lib/index.js'
 import type { FitLoggedOptions, JobRunner, ParameterVector } from '../lib/index.js'
+import { measureCosts } from '../lib/forget/costs.js'
 import { environmentOf } from '../lib/jobs/environment.js'
 import { runJob } from '../lib/jobs/run.js'
 import { normals } from './random.js'
@@ -271,6 +272,14 @@ describe('plan', () => {
     }
     const before = (await plan(record, { keys: ['r7'] })).full.seconds
     expect(await secondsAfter(entry.jobs?.processorSeconds)).toBeLessThan(100 * before)
+    const purpose = { drift: 'log', local: true } as const
+    const costs = (how: object) => record.exclusively((store) => measureCosts(record, store, { ...purpose, ...how }))
+    const [near, far] = [await costs({}), await costs({ local: false })]
+    expect(near.training).toBeLessThan(far.training / 10)
+    // Hessian products are timed where some are to be made.
+    expect([near.hessian, (await costs({ drift: 'products' })).hessian > 0]).toEqual([0, true])
+    const why = new Error('enough')
+    await expect(costs({ signal: AbortSignal.abort(why) })).rejects.toBe(why)
     // Nothing else to go by.
     expect(await secondsAfter(undefined)).toBeGreaterThan(100 * before)
     await record.close()

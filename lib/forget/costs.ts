@@ -2,9 +2,10 @@
 import { normalizationsOf } from '../fit/statistics.js'
 import { environmentOf } from '../jobs/environment.js'
 import { Model } from '../model.js'
+import { checkSignal } from '../model/passes.js'
 import type { ParameterVector } from '../vector.js'
 import type { TrainingRecord } from '../record.js'
-import type { Manifest } from '../record/format.js'
+import type { DirectSettings, Manifest } from '../record/format.js'
 import { readNetwork } from '../record/network_file.js'
 import type { RecordStore } from '../record/store.js'
 
@@ -15,10 +16,11 @@ export interface Costs {
   training: number
   /** Jobs side by side. */
   workers: number
-  /** Of this process: the model and its first calls; a gradient, and each of its rows; a row of a Hessian product. */
+  /** Of this process: the model and its first calls; a gradient, and each of its rows. */
   model: number
   call: number
   gradient: number
+  /** A row of a Hessian product; 0 where none is to be made. */
   hessian: number
   /** One pass over a parameter vector. */
   vector: number
@@ -33,30 +35,39 @@ const timedRows = 128
 /** Of a file that is flushed with its folder. */
 const flushed = 0.006
 
-/** What a call takes by two clocks: on a processor the quiet one leaves out what others do at the same time. */
-interface Clock {
-  now(): number
-  /** Seconds on the wall a second of this clock, so far. */
-  stretch(): number
+/** What a call takes: on the wall, and of processors, which leaves out what other processes do meanwhile. */
+interface Took {
+  wall: number
+  processor: number
 }
 
-function startClock(device: string): Clock {
-  const wall = () => performance.now() / 1000
-  if (device !== 'cpu') return { now: wall, stretch: () => 1 }
-  const processor = () => {
-    const { user, system } = process.cpuUsage()
-    return (user + system) / 1e6
-  }
-  const [started, begun] = [wall(), processor()]
-  return { now: processor, stretch: () => (wall() - started) / Math.max(processor() - begun, 1e-6) }
+function clock(): Took {
+  const { user, system } = process.cpuUsage()
+  return { wall: performance.now() / 1000, processor: (user + system) / 1e6 }
 }
 
-export async function measureCosts(record: TrainingRecord, store: RecordStore): Promise<Costs> {
+const since = (begun: Took): Took => {
+  const now = clock()
+  return { wall: now.wall - begun.wall, processor: now.processor - begun.processor }
+}
+
+/** What the measurement is for. */
+interface Purpose {
+  drift: DirectSettings['drift']
+  /** Whether jobs will run in processes of this machine. */
+  local: boolean
+  signal?: AbortSignal | undefined
+}
+
+export async function measureCosts(
+  record: TrainingRecord,
+  store: RecordStore,
+  { drift, local, signal }: Purpose,
+): Promise<Costs> {
   const { manifest } = store
   const { environment, fit } = manifest
   const device = environment.device as 'cpu'
   const source = readNetwork(await store.read(manifest.initial))
-  const clock = startClock(device)
   const rows = (count: number) => record.data.subset([...Array(Math.min(count, record.data.size)).keys()])
   const [some, one] = [rows(timedRows), rows(1)]
   const loss = { loss: fit.loss ?? 'crossEntropy' }
@@ -64,37 +75,45 @@ export async function measureCosts(record: TrainingRecord, store: RecordStore): 
   let v: ParameterVector | undefined
   try {
     // The first model of a process is slower than those of the shards that follow.
-    let first = Infinity
+    let first: Took = { wall: Infinity, processor: Infinity }
     for (let round = 0; round < 2; round++) {
+      checkSignal(signal)
       model?.dispose()
-      const started = clock.now()
+      const begun = clock()
       model = Model.fromNetwork(source, { device })
       for (const each of [one, some]) (await model.gradient(each, loss)).dispose()
-      first = Math.min(first, clock.now() - started)
+      const took = since(begun)
+      first = { wall: Math.min(first.wall, took.wall), processor: Math.min(first.processor, took.processor) }
     }
     const used = model as Model
     const weights = (v = await used.weights())
     const gradientOf = (of: typeof some) => async () => (await used.gradient(of, loss)).dispose()
-    const timed = timer(clock)
-    const [call, many] = [await timed(gradientOf(one)), await timed(gradientOf(some))]
-    const curved = await timed(async () => (await used.hessianProduct(some, weights, loss)).dispose())
-    const pass = (await timed(async () => void (await Promise.all(passes.map(() => weights.scale(1)))))) / passes.length
+    const timed = (work: () => Promise<void>, least = 0) => timesOf(work, least, signal)
+    const [call, many] = [await timed(gradientOf(one)), await timed(gradientOf(some), comparable)]
+    const curved =
+      drift === 'products'
+        ? await timed(async () => (await used.hessianProduct(some, weights, loss)).dispose())
+        : undefined
+    const pass = await timed(async () => void (await Promise.all(passes.map(() => weights.scale(1)))))
     const read = await timed(() => readLast(store))
     const normalized =
       normalizationsOf(used.description).length > 0 &&
       (fit.batchNorm ?? (fit.parameters ? '' : 'training')) === 'training'
-    const stretch = clock.stretch()
-    const gradient = (stretch * many) / some.size
-    const alike = device === 'cpu' && environmentOf(device).threads === environment.threads
+    // A gradient runs on as many threads as training does; other calls do not.
+    const stretch = device === 'cpu' && many.wholeProcessor > 0 ? many.wholeWall / many.wholeProcessor : undefined
+    const { threads } = environmentOf(device)
+    const seconds = ({ wall, processor }: Took) => (stretch !== undefined && threads === 1 ? stretch * processor : wall)
+    const gradient = seconds(many) / some.size
+    const alike = local && threads === environment.threads
     const trained = trainingCosts(manifest, alike ? stretch : undefined) ?? { start: 0, training: gradient, workers: 1 }
     return {
       ...trained,
-      model: stretch * first,
-      call: stretch * call,
+      model: seconds(first),
+      call: seconds(call),
       gradient,
-      hessian: (stretch * curved) / some.size,
-      vector: stretch * pass,
-      state: flushed + 4 * stretch * read,
+      hessian: curved ? seconds(curved) / some.size : 0,
+      vector: seconds(pass) / passes.length,
+      state: flushed + 4 * seconds(read),
       file: flushed,
       normalized,
     }
@@ -151,16 +170,30 @@ export function secondsOfJobs(visits: readonly number[], { start, training, work
 }
 
 const times = 5
+/** Seconds after which the two clocks can be compared. */
+const comparable = 0.02
 
-/** The median of a few times. */
-const timer =
-  (clock: Clock) =>
-  async (work: () => Promise<void>): Promise<number> => {
-    const seconds: number[] = []
-    for (let i = 0; i < times; i++) {
-      const started = clock.now()
-      await work()
-      seconds.push(clock.now() - started)
-    }
-    return seconds.sort((a, b) => a - b)[times >> 1]
+/** The medians of a few times, for so many seconds at least, and the sums of all. */
+async function timesOf(
+  work: () => Promise<void>,
+  least: number,
+  signal: AbortSignal | undefined,
+): Promise<Took & { wholeWall: number; wholeProcessor: number }> {
+  const took: Took[] = []
+  const begun = clock()
+  let whole = since(begun)
+  while (took.length < times || whole.wall < least) {
+    checkSignal(signal)
+    const started = clock()
+    await work()
+    took.push(since(started))
+    whole = since(begun)
   }
+  const median = (of: keyof Took) => took.map((each) => each[of]).sort((a, b) => a - b)[took.length >> 1]
+  return {
+    wall: median('wall'),
+    processor: median('processor'),
+    wholeWall: whole.wall,
+    wholeProcessor: whole.processor,
+  }
+}

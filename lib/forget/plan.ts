@@ -1,7 +1,7 @@
 // plan(): what each arm would cost for a request to a record, and which one would serve it; it reads positions, never rows.
 import { Dataset } from '../dataset.js'
 import { check, invalid, number, oneOf, optional, readOptions, withDefault } from '../options.js'
-import { TrainingRecord } from '../record.js'
+import { TrainingRecord, type RecordTrainOptions } from '../record.js'
 import type { DirectSettings, ShardState } from '../record/format.js'
 import type { RecordStore } from '../record/store.js'
 import { visitsOf } from '../record/train.js'
@@ -110,9 +110,11 @@ export async function planOf(
   store: RecordStore,
   revocation: Revocation,
   how: Choice,
+  { runner, signal }: RecordTrainOptions = {},
 ): Promise<Plan> {
   const { manifest } = store
-  const costs = await measureCosts(record, store)
+  // A runner that was given may be anywhere.
+  const costs = await measureCosts(record, store, { drift: how.drift, local: runner === undefined, signal })
   const works = worksOf(manifest, revocation)
   const all = revocation.remaining.map((slices, shard) => ({ shard, slices, first: 1, start: undefined }))
   const [visits, full] = [works, all].map((list) => list.map((work) => visitsOf(work, manifest.epochs)))

@@ -90,10 +90,11 @@ export async function forgetFromRecord(
 }
 
 /** Which arm serves a request: that of the plan, which is not needed where one is asked for. */
-async function armOf(record: TrainingRecord, store: RecordStore, revocation: Revocation, options: Choice) {
+async function armOf(record: TrainingRecord, store: RecordStore, revocation: Revocation, options: Choice & Given) {
   const { prefer, budget, amend, drift } = options
   const told = prefer === 'exact' || prefer === 'direct'
-  const arm = told ? prefer : (await planOf(record, store, revocation, { prefer, budget, amend, drift })).arm
+  const plan = () => planOf(record, store, revocation, { prefer, budget, amend, drift }, passesOf(options))
+  const arm = told ? prefer : (await plan()).arm
   return { arm, settings: directSettings({ amend, drift }) }
 }
 
