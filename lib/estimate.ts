@@ -39,7 +39,7 @@ export interface Estimate {
   fits: boolean
   /** What the device reached when it was calibrated: FLOP/s of products, convolutions and per-example squares, bytes/s. */
   rates: Rates
-  /** Seconds that this estimate itself took to measure; later ones find what is known. */
+  /** Seconds that this estimate itself took to measure; those of the next ten seconds find what is known. */
   calibration: number
 }
 
@@ -83,14 +83,19 @@ async function forecast(
 interface HostRates {
   hop: number
   value: number
+  /** When they were measured, ms of the performance clock. */
+  taken: number
 }
+
+/** How long what was measured is good, as of native/graph/calibration.h. */
+const goodMilliseconds = 10_000
 
 let hostRates: HostRates | undefined
 
 const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]
 
 async function measureHost(model: Model, program: ProgramRuns['program'], weights: NativeVector): Promise<HostRates> {
-  if (hostRates) return hostRates
+  if (hostRates && performance.now() - hostRates.taken < goodMilliseconds) return hostRates
   const made = new (native().Forecast)(model.engine.network, program, weights)
   await made.measure(0)
   const hops: number[] = []
@@ -108,7 +113,7 @@ async function measureHost(model: Model, program: ProgramRuns['program'], weight
     copies.push((performance.now() - start) / 1000 / inputs.length)
   }
   // Beside the copy that the call keeps: one into the staging, checked again, and one to the device.
-  hostRates = { hop: median(hops), value: 2 * median(copies) }
+  hostRates = { hop: median(hops), value: 2 * median(copies), taken: performance.now() }
   return hostRates
 }
 
@@ -148,7 +153,7 @@ function secondsOf(model: Model, counted: readonly Counted[], work: Work, rows: 
 /**
  * Predicts time and peak memory of a product on `rows` rows given as arrays, before any of its work starts. The first
  * estimate of a quantity calibrates: it measures the device's rates and runs the distinct steps of the product, each
- * alone, on a small batch (together some tenths of a second); what was measured is kept for the process, its thread count
+ * alone, on a small batch (together some tenths of a second); what was measured is kept for ten seconds, its thread count
  * and instruction set.
  *
  * @param model - whose product; unchanged

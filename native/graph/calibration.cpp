@@ -2,6 +2,7 @@
 #include "graph/calibration.h"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 
 #include "backend/in_precision.h"
@@ -17,7 +18,13 @@ bool writes_positions(const Step& step) {
                      [](const Tensor& tensor) { return tensor.dtype == DType::i32; });
 }
 
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 }  // namespace
+
+bool Calibration::is_good(double taken) const { return steady_seconds() - taken < good_for_; }
 
 void Calibration::forget_other_settings() {
   DeviceSettings now_set = backend_->settings();
@@ -31,7 +38,11 @@ bool Calibration::measure_rates(DType dtype, Precision precision) {
   forget_other_settings();
   Measured& measured = rates_[kind_of(dtype, precision)];
   const InPrecision in(*backend_, precision);
-  if (measured.pieces < rate_count) measure_rate(*backend_, dtype, measured.pieces++, measured.rates);
+  if (measured.pieces == rate_count && !is_good(measured.taken)) measured.pieces = 0;
+  if (measured.pieces < rate_count) {
+    measure_rate(*backend_, dtype, measured.pieces++, measured.rates);
+    measured.taken = steady_seconds();
+  }
   return measured.pieces == rate_count;
 }
 
@@ -58,7 +69,8 @@ void Calibration::time_step(const std::string& signature, const std::function<vo
     spent += took;
   }
   time.seconds = best;
-  steps_.emplace(signature, std::move(time));
+  time.taken = steady_seconds();
+  steps_.insert_or_assign(signature, std::move(time));
 }
 
 int Calibration::time_steps(Program& program, const Bindings& bindings, int from, double seconds) {
@@ -66,7 +78,8 @@ int Calibration::time_steps(Program& program, const Bindings& bindings, int from
   const double end = clock_seconds(settings_.threads) + seconds;
   return program.visit(bindings, from, [&](const Step& step, const std::function<void()>& execute) {
     const std::string signature = signature_of(program.graph(), step, program.dtype(), program.precision());
-    if (steps_.count(signature) == 0) {
+    const StepTime* known = find(signature);
+    if (known == nullptr || !is_good(known->taken)) {
       time_step(signature, execute);
     } else if (writes_positions(step)) {
       execute();

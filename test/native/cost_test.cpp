@@ -166,16 +166,17 @@ TEST(steps_can_be_run_one_by_one) {
   CHECK(a == b);
 }
 
-TEST(a_calibration_times_each_kind_of_step_once) {
+TEST(a_calibration_times_each_kind_of_step_once_while_its_times_are_good) {
   const Small s;
   Bound bound(s.network, s.point, DType::f64);
   DeviceValues sums(static_cast<size_t>(s.network.layout().length()), DType::f64);
   bound.bindings.sums = sums.data();
   Program program(s.description, s.network, tested_backend(), DType::f64);
-  Calibration calibration(tested_backend());
+  Calibration calibration(tested_backend(), 1e9);
   int pieces = 0;
   while (!calibration.measure_rates(DType::f64)) ++pieces;
   CHECK(pieces + 1 == rate_count);
+  CHECK(calibration.measure_rates(DType::f64));
   const Rates& rates = calibration.rates(DType::f64);
   CHECK(rates.gemm > 0 && rates.conv > 0 && rates.squares > 0 && rates.call > 0);
   CHECK(bandwidth(rates, 1) == rates.copy.front() && bandwidth(rates, 1e12) == rates.copy.back());
@@ -201,6 +202,17 @@ TEST(a_calibration_times_each_kind_of_step_once) {
     if (&step == &program.plan().steps.back()) CHECK(values == Values(values.size(), 0.5));
     return true;
   });
+  // What is no longer good is measured again.
+  Calibration brief(tested_backend(), 0);
+  while (!brief.measure_rates(DType::f64)) {
+  }
+  CHECK(!brief.measure_rates(DType::f64));
+  brief.time_steps(program, bound.bindings, 0, 10);
+  const Step& last = program.plan().steps.back();
+  const std::string signature = signature_of(program.graph(), last, DType::f64, Precision::float32);
+  const double taken = brief.find(signature)->taken;
+  brief.time_steps(program, bound.bindings, 0, 10);
+  CHECK(brief.find(signature)->taken > taken);
 }
 
 namespace {
