@@ -17,6 +17,7 @@ export interface ProductOptions {
   batches: readonly number[]
   /** Text that a quantity's name must hold. */
   only: string
+  /** Interleaved repetitions at least. */
   repeats: number
   threads: number
   tiny: boolean
@@ -98,16 +99,22 @@ async function differenceTo(peer: Peer, workload: Workload, quantity: Quantity):
 /** Samples of every side, by name. */
 type Sides = Map<string, { run: () => Promise<unknown>; samples: Sample[] }>
 
-/** The sides in turn, who goes first changing, so that none always follows the same other. */
-async function alternate(sides: Sides, repeats: number): Promise<void> {
+/** A row takes at least so long: fifteen calls of milliseconds fall into one mood of a machine that others use. */
+const leastSeconds = 8
+
+/** The sides in turn, who goes first changing, so that none always follows the same other; how many turns. */
+async function alternate(sides: Sides, repeats: number, seconds: number): Promise<number> {
   const list = [...sides.values()]
-  for (let i = 0; i < repeats; i++) {
+  const start = performance.now()
+  let turns = 0
+  for (; turns < repeats || performance.now() - start < seconds * 1000; turns++) {
     for (let j = 0; j < list.length; j++) {
-      const { run, samples } = list[(i + j) % list.length]
+      const { run, samples } = list[(turns + j) % list.length]
       const result = await timed(run)
       samples.push(result)
     }
   }
+  return turns
 }
 
 class Case {
@@ -135,7 +142,7 @@ class Case {
 
   async measure(): Promise<ProductRow> {
     const [workload, quantity] = [this.#workload, this.#quantity]
-    const { peer, repeats, threads, place } = this.#options
+    const { peer, repeats, threads, tiny, place } = this.#options
     const there = peer instanceof Peer ? peer : undefined
     const prepared = await there?.ask('prepare', { quantity: productOf(quantity) })
     await workload.prepare(quantity)
@@ -159,19 +166,20 @@ class Case {
     if (onnx) this.#add('onnxruntime', () => onnx.run())
     if (quantity !== 'forward' && quantity !== 'gradient') this.#add('gradient', () => workload.repeat('gradient'))
     this.#add('limit', () => this.#limit.run())
-    await alternate(this.#sides, repeats)
+    const turns = await alternate(this.#sides, repeats, tiny ? 0 : leastSeconds)
     await onnx?.dispose()
-    return this.#row(theirs, prepared, memory, off)
+    return this.#row(turns, theirs, prepared, memory, off)
   }
 
   async #row(
+    repeats: number,
     theirs: Sample[],
     prepared: { way: string; tried: [string, number][]; failed: [string, string][] } | undefined,
     memory: ProductRow['memory'],
     off: number | null,
   ): Promise<ProductRow> {
     const [workload, quantity] = [this.#workload, this.#quantity]
-    const { peer, repeats } = this.#options
+    const { peer } = this.#options
     const [ours, top] = [this.#times('ours') as Times, this.#times('limit') as Times]
     const other = prepared && both(theirs)
     const [gradient, onnx] = [this.#times('gradient'), this.#times('onnxruntime')]
