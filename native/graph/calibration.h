@@ -1,5 +1,6 @@
-// Calibration of a device: its rates, and the time and working memory of steps that were run alone. Good for some seconds
-// and as long as the device computes with the same settings: how fast a shared machine is changes within a minute.
+// Calibration of a device: its rates, and the time and working memory of steps that were run alone. Good for some
+// seconds and as long as the device computes with the same settings: how fast a shared machine is changes within a
+// minute.
 #pragma once
 
 #include <memory>
@@ -15,7 +16,7 @@ namespace palimpsest {
 
 struct StepTime {
   double seconds = 0;
-  double taken = 0;  // when, of the steady clock
+  double taken = 0;             // when, of the steady clock
   std::vector<size_t> working;  // memory that its kernels worked in, by kind
 };
 
@@ -32,8 +33,8 @@ class Calibration {
     return rates_[kind_of(dtype, precision)].rates;
   }
 
-  // Runs steps of a program alone, those that are not known or no longer good, for about `seconds`; from the step given.
-  // Returns the step to go on with.
+  // Runs steps of a program alone, those that are not known or no longer good, for about `seconds`; from the step
+  // given. Returns the step to go on with.
   int time_steps(Program& program, const Bindings& bindings, int from, double seconds);
   // The last time that was taken, however old; null where it was not timed.
   const StepTime* find(const std::string& signature) const;
