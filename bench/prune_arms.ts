@@ -1,8 +1,8 @@
 // The ways to a network without a class that bench/prune.ts compares, for one seed; each is kept as soon as it is done.
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Dataset } from '../lib/index.js'
-import { fit, Model, scrub, type FitOptions, type FitReport, type NetworkSource } from '../lib/index.js'
+import type { Dataset, FitOptions, FitReport, NetworkSource, PruneOptions } from '../lib/index.js'
+import { fit, Model, scrub } from '../lib/index.js'
 import type { FinishedParts } from './finished_parts.js'
 
 export interface Experiment {
@@ -13,7 +13,7 @@ export interface Experiment {
   test: Dataset
   /** The class that goes. */
   target: number
-  rate: number
+  prune: Pick<PruneOptions, 'rate' | 'coe' | 'responses'>
   epochs: number
   tuning: number
   fit: Omit<FitOptions, 'signal' | 'onProgress'>
@@ -69,7 +69,7 @@ export async function runSeed(
   parts: FinishedParts,
   keep?: string,
 ): Promise<Arm[]> {
-  const { key, train, test, target, fit: how, epochs, tuning, rate } = experiment
+  const { key, train, test, target, fit: how, epochs, tuning, prune } = experiment
   const without = (data: Dataset) => data.where(({ label }) => label !== target)
   const [retainSet, kept, gone] = [without(train), without(test), test.where({ class: target })]
   const evaluation = { evaluation: kept }
@@ -106,7 +106,7 @@ export async function runSeed(
   )
   arms.push(
     await arm('pruned', copy, async (model) => {
-      const report = await scrub(model, { method: 'prune', class: target, data: train, rate, fineTune: tune })
+      const report = await scrub(model, { method: 'prune', class: target, data: train, ...prune, fineTune: tune })
       const own = report.seconds - (report.fit?.seconds ?? 0)
       const curve = report.fit ? curveOf(report.fit, retainSet.size, train.size, own) : []
       return { sampleVisits: report.sampleVisits, seconds: report.seconds, curve }
