@@ -34,9 +34,6 @@ void append_affine(dnnl::post_ops& operations, const PostOp& op) {
 #endif
 }
 
-// The one slope of a PReLU that is a ReLU.
-float no_slope = 0;
-
 }  // namespace
 
 std::string key_of(std::span<const PostOp> chain) {
@@ -54,14 +51,6 @@ OnednnPostOps::OnednnPostOps(std::span<const PostOp> chain, const memory::desc& 
                              const dnnl::engine& engine) {
   for (const PostOp& op : chain) {
     operands_.emplace_back();
-    if (op.kind == PostOp::Kind::relu) {
-      // oneDNN's own ReLU makes NaN 0, which would hide it; its PReLU multiplies what is below 0 and leaves the rest
-      // (an overflow to -inf becomes NaN: it is not hidden either).
-      operations_.append_prelu(0);
-      const memory::dims one(static_cast<size_t>(y.dims().size()), 1);
-      operands_.back() = memory({one, memory::data_type::f32, one}, engine, &no_slope);
-      continue;
-    }
     if (op.channels == nullptr) {
       append_affine(operations_, op);
       continue;
@@ -75,7 +64,6 @@ OnednnPostOps::OnednnPostOps(std::span<const PostOp> chain, const memory::desc& 
 void OnednnPostOps::bind(std::span<const PostOp> chain, std::unordered_map<int, memory>& arguments) {
   for (size_t i = 0; i < chain.size(); ++i) {
     const int place = DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i));
-    if (chain[i].kind == PostOp::Kind::relu) arguments.emplace(place | DNNL_ARG_WEIGHTS, operands_[i]);
     if (chain[i].channels == nullptr) continue;
     operands_[i].set_data_handle(const_cast<float*>(chain[i].channels));
     arguments.emplace(place | DNNL_ARG_SRC_1, operands_[i]);

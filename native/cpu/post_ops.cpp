@@ -43,15 +43,9 @@ class Chain {
   }
 
   bool add_unary(const Instruction& step) {
-    if (step.unary == Unary::relu) {
-      chain_.push_back({.kind = PostOp::Kind::relu});
-    } else if (step.unary == Unary::affine) {
-      chain_.push_back({.kind = PostOp::Kind::affine,
-                        .alpha = static_cast<float>(step.alpha),
-                        .beta = static_cast<float>(step.beta)});
-    } else {
-      return false;
-    }
+    if (step.unary != Unary::affine) return false;
+    chain_.push_back(
+        {.kind = PostOp::Kind::affine, .alpha = static_cast<float>(step.alpha), .beta = static_cast<float>(step.beta)});
     return true;
   }
 

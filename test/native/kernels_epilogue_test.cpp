@@ -4,6 +4,7 @@
 #include <iterator>
 #include <span>
 
+#include "cpu/onednn.h"
 #include "cpu/post_ops.h"
 #include "kernel_case.h"
 #include "tested_device.h"
@@ -192,6 +193,31 @@ TEST(epilogues_pass_nan) {
   for (const Tensor* tensor : {&x_in, &w_in, &y_out, &b_in}) backend->release(tensor->data);
 }
 
+// Where oneDNN is built in: a chain that only its plain loops have would leave every epilogue to a pass of its own.
+TEST(onednn_has_kernels_with_epilogues) {
+  using cpu::PostOp;
+  if (cpu::onednn_version().empty()) return;
+  const std::vector<float> scale(32, 2.0f), shift(32, 0.5f);
+  const PostOp chain[] = {{.kind = PostOp::Kind::multiply, .channels = scale.data()},
+                          {.kind = PostOp::Kind::add, .channels = shift.data()},
+                          {.kind = PostOp::Kind::affine, .alpha = 4, .beta = 1},
+                          {.kind = PostOp::Kind::subtract, .channels = scale.data()}};
+  for (const int64_t c : {3, 32}) {
+    ConvShape s;
+    s.n = 2, s.c = c, s.o = 32, s.h = s.w = s.oh = s.ow = 4, s.kh = s.kw = 3, s.pad_top = s.pad_left = 1;
+    const std::vector<float> x(static_cast<size_t>(2 * 16 * c), 0.5f), w(static_cast<size_t>(32 * c * 9), 1.0f);
+    std::vector<float> y(2 * 16 * 32, -1);
+    CHECK(cpu::onednn_conv(s, x.data(), w.data(), y.data(), chain));
+    CHECK(y[5 * 32] == 8 * 4.5f * static_cast<float>(c) + 1);
+  }
+  GemmShape g;
+  g.m = 40, g.n = 32, g.k = 64, g.trans_b = true, g.lda = g.ldb = 64, g.ldc = 32;
+  const std::vector<float> a(40 * 64, 0.25f), b(32 * 64, 1.0f);
+  std::vector<float> y(40 * 32, -1);
+  CHECK(cpu::onednn_gemm(g, a.data(), b.data(), y.data(), chain));
+  CHECK(y == std::vector<float>(40 * 32, 8 * 16 + 1));
+}
+
 TEST(epilogues_are_chains_or_not) {
   const Dims dims{2, 16, 3, 3};
   float memory[1] = {};
@@ -204,15 +230,16 @@ TEST(epilogues_are_chains_or_not) {
     const auto chain = cpu::post_ops_of({program, inputs}, 1);
     return chain ? static_cast<int>(chain->size()) : -1;
   };
-  const Instruction relu = function(Unary::relu, 2);
-  CHECK(length(channel, {step(Code::add, 0, 1), relu}) == 2);
-  CHECK(length(channel, {step(Code::add, 1, 0), relu}) == 2);
-  CHECK(length(channel, {step(Code::sub, 0, 1), relu}) == 2);
-  CHECK(length(channel, {step(Code::mul_add, 0, 1, 1), function(Unary::affine, 2, 2, 1)}) == 3);
-  CHECK(length(y, {step(Code::add, 0, 1), relu}) == -1);
-  CHECK(length(all, {step(Code::add, 0, 1), relu}) == -1);
-  CHECK(length(channel, {step(Code::sub, 1, 0), relu}) == -1);
-  CHECK(length(channel, {step(Code::add, 0, 0), relu}) == -1);
+  const Instruction affine = function(Unary::affine, 2, 2, 1);
+  CHECK(length(channel, {step(Code::add, 0, 1), affine}) == 2);
+  CHECK(length(channel, {step(Code::add, 1, 0), affine}) == 2);
+  CHECK(length(channel, {step(Code::sub, 0, 1), affine}) == 2);
+  CHECK(length(channel, {step(Code::mul_add, 0, 1, 1), affine}) == 3);
+  CHECK(length(y, {step(Code::add, 0, 1), affine}) == -1);
+  CHECK(length(all, {step(Code::add, 0, 1), affine}) == -1);
+  CHECK(length(channel, {step(Code::sub, 1, 0), affine}) == -1);
+  CHECK(length(channel, {step(Code::add, 0, 0), affine}) == -1);
   CHECK(length(channel, {step(Code::add, 0, 1), step(Code::mul, 2, 0)}) == -1);
   CHECK(length(channel, {step(Code::add, 0, 1), function(Unary::sigmoid, 2)}) == -1);
+  CHECK(length(channel, {step(Code::add, 0, 1), function(Unary::relu, 2)}) == -1);
 }
