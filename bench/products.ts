@@ -172,7 +172,7 @@ class Case {
   }
 
   async #row(
-    repeats: number,
+    turns: number,
     theirs: Sample[],
     prepared: { way: string; tried: [string, number][]; failed: [string, string][] } | undefined,
     memory: ProductRow['memory'],
@@ -193,7 +193,7 @@ class Case {
       batch,
       microBatch: planned.batch,
       quantity,
-      repeats,
+      repeats: turns,
       ours,
       peer: prepared && other ? { ...prepared, ...other } : (peer as NoPeer),
       ratio: other ? over(other, ours) : null,

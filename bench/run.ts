@@ -21,8 +21,8 @@ All four where none is named.
   --device ID        of the products, cpu (default) or cuda:0; on a GPU the products alone are timed: its kernels have
                      palimpsest_bench_cuda
   --batch ROWS       of the products, with commas: 32,128,1024; the workload's own by default
-  --repeats N        interleaved pairs (15, by which all of it takes most of an hour), of products as many as 8 seconds
-                     hold; estimates take a third of it; the verbs take N where they take milliseconds, else one
+  --repeats N        interleaved pairs (15, by which all of it takes most of an hour), of products as many more as
+                     fill 8 seconds; estimates take a third of it; the verbs take N where they take milliseconds, else one
   --precision TYPE   float32 (default); float64 of the estimates, tf32 of the products on a GPU
   --python PATH      with torch importable; PALIMPSEST_PYTHON or python3 by default
   --no-peer          without PyTorch

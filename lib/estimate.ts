@@ -153,8 +153,8 @@ function secondsOf(model: Model, counted: readonly Counted[], work: Work, rows: 
 /**
  * Predicts time and peak memory of a product on `rows` rows given as arrays, before any of its work starts. The first
  * estimate of a quantity calibrates: it measures the device's rates and runs the distinct steps of the product, each
- * alone, on a small batch (together some tenths of a second); what was measured is kept for ten seconds, its thread count
- * and instruction set.
+ * alone, on a small batch (together some tenths of a second). What was measured is good for ten seconds, under the same
+ * thread count and instruction set.
  *
  * @param model - whose product; unchanged
  * @param options - `quantity`, `rows` and what else decides the product's cost

@@ -57,7 +57,7 @@ export interface PruneOptions extends CommonScrubOptions {
   /** What the channels left to a convolution are a multiple of (default 1); rounds towards fewer removed. */
   multipleOf?: number
   /** coe of the released code: beta = 1 + ln(C / coe) lifts wide layers; 0 (default) is beta = 1. Below e times the
-   * narrowest layer's channels. */
+   * narrowest layer's channels: 2.5 times them keeps narrow layers from losing half of theirs. */
   coe?: number
   /** Where responses are read, with `data` (default 'convolution'). */
   responses?: ResponsePoint

@@ -81,15 +81,16 @@ bool describe(const ConvShape& s, Description& d) {
 }
 
 // Where oneDNN's first choice among its kernels, the batch-reduced one, is not its best: the direct one was 1.3 to 2.6
-// times as fast on fewer than 16 input channels and 1.2 to 2.6 times where the weights are larger than a second-level
-// cache, as fast or slower elsewhere (one thread of AVX-512, batches of 8 to 128). Of the shape alone, so that results
-// repeat.
+// times as fast on fewer than 16 input channels and 1.1 to 2.6 times with weights of 4.5 MiB and more, as fast or
+// slower elsewhere, with weights of up to 2.25 MiB among them (one thread of AVX-512, batches of 8 to 128). Of the
+// shape alone, so that results repeat.
 bool wants_direct(const ConvShape& s) {
   constexpr int64_t most_weights = 1 << 20, few_channels = 16;
   const bool large = s.o * s.c * s.kh * s.kw > most_weights;
   return s.groups == 1 && s.kh * s.kw > 1 && (s.c < few_channels || large);
 }
 
+bool is_batch_reduced(const char* implementation) { return std::string_view(implementation).starts_with("brgconv"); }
 bool is_direct(const char* implementation) { return std::string_view(implementation).starts_with("jit:avx512"); }
 
 // The three primitive descriptors, in either generation of the interface.
@@ -106,11 +107,10 @@ dnnl::convolution_forward::primitive_desc forward_descriptor(const dnnl::engine&
   const dnnl::convolution_forward::desc description(kind, algorithm, given...);
   const auto first = [&] { return dnnl::convolution_forward::primitive_desc(description, attributes, engine); };
 #endif
-  if (direct) {
-    auto found = first();
-    do {
-      if (is_direct(found.impl_info_str())) return found;
-    } while (found.next_impl());
+  auto found = first();
+  if (!direct || !is_batch_reduced(found.impl_info_str())) return found;
+  while (found.next_impl()) {
+    if (is_direct(found.impl_info_str())) return found;
   }
   return first();
 }

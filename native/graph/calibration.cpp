@@ -18,13 +18,13 @@ bool writes_positions(const Step& step) {
                      [](const Tensor& tensor) { return tensor.dtype == DType::i32; });
 }
 
-double steady_seconds() {
+}  // namespace
+
+double Calibration::steady_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-}  // namespace
-
-bool Calibration::is_good(double taken) const { return steady_seconds() - taken < good_for_; }
+bool Calibration::is_good(double taken) const { return now_() - taken < good_seconds; }
 
 void Calibration::forget_other_settings() {
   DeviceSettings now_set = backend_->settings();
@@ -38,11 +38,9 @@ bool Calibration::measure_rates(DType dtype, Precision precision) {
   forget_other_settings();
   Measured& measured = rates_[kind_of(dtype, precision)];
   const InPrecision in(*backend_, precision);
-  if (measured.pieces == rate_count && !is_good(measured.taken)) measured.pieces = 0;
-  if (measured.pieces < rate_count) {
-    measure_rate(*backend_, dtype, measured.pieces++, measured.rates);
-    measured.taken = steady_seconds();
-  }
+  if (!is_good(measured.taken)) measured.pieces = 0;
+  if (measured.pieces == 0) measured.taken = now_();
+  if (measured.pieces < rate_count) measure_rate(*backend_, dtype, measured.pieces++, measured.rates);
   return measured.pieces == rate_count;
 }
 
@@ -69,7 +67,7 @@ void Calibration::time_step(const std::string& signature, const std::function<vo
     spent += took;
   }
   time.seconds = best;
-  time.taken = steady_seconds();
+  time.taken = now_();
   steps_.insert_or_assign(signature, std::move(time));
 }
 

@@ -3,6 +3,7 @@
 // minute.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -24,8 +25,9 @@ class Calibration {
  public:
   static constexpr double good_seconds = 10;
 
-  explicit Calibration(std::shared_ptr<Backend> backend, double good_for = good_seconds)
-      : backend_(std::move(backend)), good_for_(good_for) {}
+  // `now` gives seconds of a clock that nobody sets back.
+  explicit Calibration(std::shared_ptr<Backend> backend, std::function<double()> now = steady_seconds)
+      : backend_(std::move(backend)), now_(std::move(now)) {}
 
   // Measures one more of the rates of a type in a precision; true once all of them are there. Old ones begin anew.
   bool measure_rates(DType dtype, Precision precision = Precision::float32);
@@ -43,9 +45,10 @@ class Calibration {
   struct Measured {
     Rates rates;
     int pieces = 0;
-    double taken = 0;  // of the last piece
+    double taken = 0;  // of the first piece
   };
 
+  static double steady_seconds();
   static size_t kind_of(DType dtype, Precision precision) {
     return dtype == DType::f64 ? 2 : precision == Precision::tf32 ? 1 : 0;
   }
@@ -54,7 +57,7 @@ class Calibration {
   bool is_good(double taken) const;
 
   std::shared_ptr<Backend> backend_;
-  double good_for_;
+  std::function<double()> now_;
   DeviceSettings settings_;
   Measured rates_[3];
   std::unordered_map<std::string, StepTime> steps_;
