@@ -22,7 +22,8 @@ All four where none is named.
                      palimpsest_bench_cuda
   --batch ROWS       of the products, with commas: 32,128,1024; the workload's own by default
   --repeats N        interleaved pairs (15, by which all of it takes most of an hour), of products as many more as
-                     fill 8 seconds; estimates take a third of it; the verbs take N where they take milliseconds, else one
+                     fill 8 seconds; estimates take a third of it; the verbs take N where they take milliseconds,
+                     else one
   --precision TYPE   float32 (default); float64 of the estimates, tf32 of the products on a GPU
   --python PATH      with torch importable; PALIMPSEST_PYTHON or python3 by default
   --no-peer          without PyTorch

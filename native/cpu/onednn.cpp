@@ -80,10 +80,10 @@ bool describe(const ConvShape& s, Description& d) {
   return true;
 }
 
-// Where oneDNN's first choice among its kernels, the batch-reduced one, is not its best: the direct one was 1.3 to 2.6
-// times as fast on fewer than 16 input channels and 1.1 to 2.6 times with weights of 4.5 MiB and more, as fast or
-// slower elsewhere, with weights of up to 2.25 MiB among them (one thread of AVX-512, batches of 8 to 128). Of the
-// shape alone, so that results repeat.
+// Where oneDNN's first choice among its kernels, the batch-reduced one, is not its best: the direct one was 1.3 to 2.5
+// times as fast on fewer than 16 input channels and 1.2 to 2.6 times with weights of 4.5 MiB and more; elsewhere, with
+// weights of up to 2.25 MiB, no quicker without strides and between 0.9 and 1.4 times as fast with them (one thread of
+// AVX-512, batches of 8 to 128). Of the shape alone, so that results repeat.
 bool wants_direct(const ConvShape& s) {
   constexpr int64_t most_weights = 1 << 20, few_channels = 16;
   const bool large = s.o * s.c * s.kh * s.kw > most_weights;

@@ -22,15 +22,16 @@ dnnl::algorithm algorithm_of(PostOp::Kind kind) {
     case PostOp::Kind::add: return dnnl::algorithm::binary_add;
     case PostOp::Kind::subtract: return dnnl::algorithm::binary_sub;
     case PostOp::Kind::multiply: return dnnl::algorithm::binary_mul;
-    default: return dnnl::algorithm::eltwise_linear;
+    case PostOp::Kind::affine: break;
   }
+  return dnnl::algorithm::eltwise_linear;
 }
 
 void append_affine(dnnl::post_ops& operations, const PostOp& op) {
 #if DNNL_VERSION_MAJOR >= 3
-  operations.append_eltwise(dnnl::algorithm::eltwise_linear, op.alpha, op.beta);
+  operations.append_eltwise(algorithm_of(op.kind), op.alpha, op.beta);
 #else
-  operations.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, op.alpha, op.beta);
+  operations.append_eltwise(1.0f, algorithm_of(op.kind), op.alpha, op.beta);
 #endif
 }
 
@@ -63,10 +64,9 @@ OnednnPostOps::OnednnPostOps(std::span<const PostOp> chain, const memory::desc& 
 
 void OnednnPostOps::bind(std::span<const PostOp> chain, std::unordered_map<int, memory>& arguments) {
   for (size_t i = 0; i < chain.size(); ++i) {
-    const int place = DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i));
     if (chain[i].channels == nullptr) continue;
     operands_[i].set_data_handle(const_cast<float*>(chain[i].channels));
-    arguments.emplace(place | DNNL_ARG_SRC_1, operands_[i]);
+    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i)) | DNNL_ARG_SRC_1, operands_[i]);
   }
 }
 

@@ -17,7 +17,7 @@ namespace palimpsest {
 
 struct StepTime {
   double seconds = 0;
-  double taken = 0;             // when, of the steady clock
+  double taken = 0;             // when
   std::vector<size_t> working;  // memory that its kernels worked in, by kind
 };
 
