@@ -14,7 +14,7 @@ import { readNetwork } from './record/network_file.js'
 import { keyWords, orderOf, placeRows, preparationOf, type PlacedRow } from './record/rows.js'
 import type { Standing } from './record/standing.js'
 import { RecordStore } from './record/store.js'
-import { adoptShard, sideBySide, trainShards, visitsOf, type ShardWork } from './record/train.js'
+import { adoptShard, trainShards, visitsOf, type ShardWork } from './record/train.js'
 
 /** Where a row went in training. */
 export interface RowPlace {
@@ -191,20 +191,13 @@ export class TrainingRecord {
     })
     const left = works.filter(({ first }) => first <= this.slices)
     const how = { ...passes, phase: 'fitSharded' }
-    const jobs = { count: 0, seconds: 0, atOnce: 1 }
-    // NaN where a job does not say.
-    let processorSeconds = 0
-    await this.withRunner(runner, (using) => {
-      jobs.atOnce = sideBySide(using, this.manifest)
-      return trainShards(this.#store, this.#data, left, using, how, async (trained) => {
-        jobs.count++
-        jobs.seconds += trained.result.seconds
-        processorSeconds += trained.result.processorSeconds ?? NaN
+    const jobs = await this.withRunner(runner, (using) =>
+      trainShards(this.#store, this.#data, left, using, how, async (trained) => {
         const { shard } = trained.work
         const state = await adoptShard(this.#store, this.manifest.states[shard], trained)
         await this.#store.commit({ ...this.manifest, states: this.manifest.states.with(shard, state) })
-      })
-    })
+      }),
+    )
     const visits = left.reduce((sum, work) => sum + visitsOf(work, this.manifest.epochs), 0)
     if (this.manifest.ledger.length === 0) {
       const shards = works.map(({ shard }) => ({ shard, slice: 1 }))
@@ -217,7 +210,7 @@ export class TrainingRecord {
         shards,
         visits,
         seconds,
-        jobs: { ...jobs, ...(processorSeconds >= 0 && { processorSeconds }) },
+        jobs,
         at,
       } as const
       await this.#store.commit({ ...this.manifest, ledger: [{ number: 1, ...entry }] })

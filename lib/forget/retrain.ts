@@ -3,7 +3,7 @@ import { PalimpsestError } from '../errors.js'
 import type { RecordTrainOptions, TrainingRecord } from '../record.js'
 import type { LedgerEntry, Manifest, PendingRequest } from '../record/format.js'
 import type { RecordStore } from '../record/store.js'
-import { adoptShard, sideBySide, trainShards, visitsOf, type ShardWork } from '../record/train.js'
+import { adoptShard, trainShards, visitsOf, type ShardWork } from '../record/train.js'
 import type { Revocation } from './revoked.js'
 
 /** What serving a request did. */
@@ -43,26 +43,18 @@ export async function retrain(
   record.settle(undefined, pending)
   let committed = false
   try {
-    const jobs = { count: 0, seconds: 0, atOnce: 1 }
-    // NaN where a job does not say.
-    let processorSeconds = 0
-    const next = await record.withRunner(runner, async (using) => {
-      jobs.atOnce = sideBySide(using, store.manifest)
-      const states = [...store.manifest.states]
-      await trainShards(store, record.data, works, using, { ...passes, phase: 'forget' }, async (trained) => {
+    const next = [...store.manifest.states]
+    const jobs = await record.withRunner(runner, (using) =>
+      trainShards(store, record.data, works, using, { ...passes, phase: 'forget' }, async (trained) => {
         const { shard } = trained.work
-        jobs.count++
-        jobs.seconds += trained.result.seconds
-        processorSeconds += trained.result.processorSeconds ?? NaN
-        states[shard] = await adoptShard(store, store.manifest.states[shard], trained)
-      })
-      return states
-    })
+        next[shard] = await adoptShard(store, store.manifest.states[shard], trained)
+      }),
+    )
     const visits = works.reduce((sum, work) => sum + visitsOf(work, store.manifest.epochs), 0)
     const seconds = (performance.now() - started) / 1000
     const entry = {
       ...entryOf(store.manifest, works, revoked.length, visits, seconds),
-      jobs: { ...jobs, ...(processorSeconds >= 0 && { processorSeconds }) },
+      jobs,
     }
     const bare = revocation.remaining.map((shard) =>
       shard.map((rows) => rows.map(({ key, digest }) => ({ key, digest }))),

@@ -14,12 +14,16 @@ import {
   type CheckpointRef,
   type Environment,
   type FileRef,
+  type LedgerEntry,
   type LogRef,
   type Manifest,
 } from './format.js'
 import type { PlacedRow } from './rows.js'
 import { writeRows } from './rows_file.js'
 import { checkedBytes, type RecordStore } from './store.js'
+
+/** What the ledger keeps of the jobs of a call. */
+export type JobTotals = NonNullable<LedgerEntry['jobs']>
 
 /** A shard that is to be trained from a slice on. */
 export interface ShardWork {
@@ -53,8 +57,7 @@ export const pinsOf = (environment: Environment): Pins => {
 }
 
 /** Jobs of a record that a runner takes side by side; where it does not say, one. */
-export const sideBySide = (runner: JobRunner, { environment }: Manifest): number =>
-  runner.atOnce?.(pinsOf(environment)) ?? 1
+const sideBySide = (runner: JobRunner, { environment }: Manifest): number => runner.atOnce?.(pinsOf(environment)) ?? 1
 
 /** What a worker that is started with these pins has. */
 export async function describeWorker(runner: JobRunner, pins: Pins, signal?: AbortSignal): Promise<Environment> {
@@ -70,6 +73,7 @@ export async function describeWorker(runner: JobRunner, pins: Pins, signal?: Abo
 /**
  * Trains shards side by side. The first failure stops the others; what they have finished stays in their folders.
  * @param finished - called one at a time as shards are done
+ * @returns of the jobs that ran
  */
 export async function trainShards(
   store: RecordStore,
@@ -78,7 +82,7 @@ export async function trainShards(
   runner: JobRunner,
   passes: PassOptions & { phase: string },
   finished: (trained: TrainedShard) => Promise<void>,
-): Promise<void> {
+): Promise<JobTotals> {
   const jobs: { work: ShardWork; job: ShardJob }[] = []
   for (const work of works) jobs.push({ work, job: await prepareJob(store, data, work) })
   await store.removeJobs(new Set(jobs.map(({ job }) => nameOf(job.id))))
@@ -88,7 +92,7 @@ export async function trainShards(
   const visits = new Float64Array(works.length)
   const total = works.reduce((sum, work) => sum + visitsOf(work, store.manifest.epochs), 0)
   let last: Promise<void> = Promise.resolve()
-  const run = async ({ work, job }: (typeof jobs)[number], i: number): Promise<void> => {
+  const run = async ({ work, job }: (typeof jobs)[number], i: number): Promise<JobResult> => {
     const tell = (done: number): void => {
       visits[i] = Math.max(visits[i], done)
       onProgress?.({ phase, done: visits.reduce((a, b) => a + b, 0), total })
@@ -98,6 +102,7 @@ export async function trainShards(
     tell(visitsOf(work, store.manifest.epochs))
     last = last.then(() => finished({ work, folder: job.folder, result }))
     await last
+    return result
   }
   const settled = await Promise.allSettled(
     jobs.map((each, i) =>
@@ -109,7 +114,19 @@ export async function trainShards(
   )
   if (signal?.aborted) throw signal.reason
   if (stop.signal.aborted) throw stop.signal.reason
-  for (const each of settled) if (each.status === 'rejected') throw each.reason
+  const results = settled.map((each) => {
+    if (each.status === 'rejected') throw each.reason
+    return each.value
+  })
+  return totalsOf(results, sideBySide(runner, store.manifest))
+}
+
+/** Processor seconds only where every job said them. */
+function totalsOf(results: readonly JobResult[], atOnce: number): JobTotals {
+  const sum = (of: (result: JobResult) => number) => results.reduce((total, result) => total + of(result), 0)
+  const processorSeconds = sum((result) => result.processorSeconds ?? NaN)
+  const seconds = sum((result) => result.seconds)
+  return { count: results.length, seconds, atOnce, ...(processorSeconds >= 0 && { processorSeconds }) }
 }
 
 const nameOf = (id: string): string => id.slice(0, 16)
