@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { peakMemory, type PeakMemory } from './memory.js'
 import { OnnxRuntime } from './onnxruntime.js'
 import { Peer, type NoPeer } from './peer.js'
-import { summarize, timed, type Sample, type Summary } from './statistics.js'
+import { summarize, timed, undisturbed, type Sample, type Summary } from './statistics.js'
 import { Limit, productOf, Workload, type Place } from './workload.js'
 import { formulas, quantitiesOf, workloads, type LimitName, type Quantity, type WorkloadName } from './workloads.js'
 
@@ -28,6 +28,14 @@ export interface ProductOptions {
 interface Times {
   wall: Summary
   cpu: Summary
+  /** On the wall, of the repetitions that the machine's host left alone; null where they are few. */
+  undisturbed: Summary | null
+}
+
+interface Ratio {
+  wall: number
+  cpu: number
+  undisturbed: number | null
 }
 
 export interface ProductRow {
@@ -41,11 +49,11 @@ export interface ProductRow {
   /** Why there is none, or what it reached in which way. */
   peer: NoPeer | ({ way: string; tried: [string, number][]; failed: [string, string][] } & Times)
   /** Peer's median over ours: above 1 we are quicker. */
-  ratio: { wall: number; cpu: number } | null
+  ratio: Ratio | null
   /** onnxruntime's, of a forward pass, where it can be loaded. */
-  onnxruntime: (Times & { ratio: number }) | null
+  onnxruntime: (Times & { ratio: Ratio }) | null
   /** Ours over one gradient in the same repetitions. */
-  gradientRatio: { wall: number; cpu: number } | null
+  gradientRatio: Ratio | null
   /** Of a call that has planned nothing yet; the peer's highest resident memory over what it had before. */
   memory: { ours: PeakMemory; peer: number | null }
   /** |ours - peer's| / |peer's| of the whole result. */
@@ -61,15 +69,27 @@ export interface ProductRow {
   bytes: number
   gflops: number
   /** The limit's GFLOP/s in the same repetitions, and our share of it by wall clock and by processor time. */
-  limit: { kind: LimitName; gflops: number; share: number; cpuShare: number }
+  limit: { kind: LimitName; gflops: number; share: number; cpuShare: number; undisturbedShare: number | null }
+  /** Mean over our repetitions of the share of the processors' time that went elsewhere; null where no one says. */
+  stolen: number | null
 }
 
 const both = (samples: readonly Sample[]): Times => ({
   wall: summarize(samples.map(({ wall }) => wall)),
   cpu: summarize(samples.map(({ cpu }) => cpu)),
+  undisturbed: undisturbed(samples) ?? null,
 })
 
-const over = (a: Times, b: Times) => ({ wall: a.wall.median / b.wall.median, cpu: a.cpu.median / b.cpu.median })
+const over = (a: Times, b: Times): Ratio => ({
+  wall: a.wall.median / b.wall.median,
+  cpu: a.cpu.median / b.cpu.median,
+  undisturbed: a.undisturbed && b.undisturbed && a.undisturbed.median / b.undisturbed.median,
+})
+
+function meanStolen(samples: readonly Sample[]): number | null {
+  const shares = samples.flatMap(({ stolen }) => stolen ?? [])
+  return shares.length > 0 ? shares.reduce((a, b) => a + b) / shares.length : null
+}
 
 /** |ours - theirs| / |theirs|; two programs that compute different things have no ratio of times. */
 function difference(ours: Float32Array, theirs: Float32Array, what: string): number {
@@ -96,8 +116,8 @@ async function differenceTo(peer: Peer, workload: Workload, quantity: Quantity):
   return difference(await workload.result(quantity), theirs, `${workload.name} ${quantity}`)
 }
 
-/** Samples of every side, by name. */
-type Sides = Map<string, { run: () => Promise<unknown>; samples: Sample[] }>
+/** Samples of every side, by name; a side that is timed elsewhere gives its own times. */
+type Sides = Map<string, { run: () => Promise<Sample | void>; samples: Sample[] }>
 
 /** A row takes at least so long: fifteen calls of milliseconds fall into one mood of a machine that others use. */
 const leastSeconds = 8
@@ -110,8 +130,9 @@ async function alternate(sides: Sides, repeats: number, seconds: number): Promis
   for (; turns < repeats || performance.now() - start < seconds * 1000; turns++) {
     for (let j = 0; j < list.length; j++) {
       const { run, samples } = list[(turns + j) % list.length]
-      const result = await timed(run)
-      samples.push(result)
+      let own: Sample | undefined
+      const result = await timed(async () => (own = (await run()) ?? undefined))
+      samples.push({ ...result, ...own })
     }
   }
   return turns
@@ -131,7 +152,7 @@ class Case {
     this.#options = options
   }
 
-  #add(name: string, run: () => Promise<unknown>): void {
+  #add(name: string, run: () => Promise<Sample | void>): void {
     this.#sides.set(name, { run, samples: [] })
   }
 
@@ -161,19 +182,17 @@ class Case {
     if (onnx) difference(await workload.result('forward'), await onnx.run(), `${workload.name}, onnxruntime`)
 
     this.#add('ours', () => workload.repeat(quantity))
-    const theirs: Sample[] = []
-    if (there) this.#add('peer', async () => theirs.push(await there.ask('time')))
-    if (onnx) this.#add('onnxruntime', () => onnx.run())
+    if (there) this.#add('peer', () => there.ask('time'))
+    if (onnx) this.#add('onnxruntime', async () => void (await onnx.run()))
     if (quantity !== 'forward' && quantity !== 'gradient') this.#add('gradient', () => workload.repeat('gradient'))
     this.#add('limit', () => this.#limit.run())
     const turns = await alternate(this.#sides, repeats, tiny ? 0 : leastSeconds)
     await onnx?.dispose()
-    return this.#row(turns, theirs, prepared, memory, off)
+    return this.#row(turns, prepared, memory, off)
   }
 
   async #row(
     turns: number,
-    theirs: Sample[],
     prepared: { way: string; tried: [string, number][]; failed: [string, string][] } | undefined,
     memory: ProductRow['memory'],
     off: number | null,
@@ -181,7 +200,7 @@ class Case {
     const [workload, quantity] = [this.#workload, this.#quantity]
     const { peer } = this.#options
     const [ours, top] = [this.#times('ours') as Times, this.#times('limit') as Times]
-    const other = prepared && both(theirs)
+    const other = this.#times('peer')
     const [gradient, onnx] = [this.#times('gradient'), this.#times('onnxruntime')]
     const batch = workload.batch.labels.length
     const shortest = formulas[quantity].of(workload.flops) * batch
@@ -197,8 +216,12 @@ class Case {
       ours,
       peer: prepared && other ? { ...prepared, ...other } : (peer as NoPeer),
       ratio: other ? over(other, ours) : null,
-      onnxruntime: onnx ? { ...onnx, ratio: onnx.wall.median / ours.wall.median } : null,
-      gradientRatio: gradient ? over(ours, gradient) : quantity === 'gradient' ? { wall: 1, cpu: 1 } : null,
+      onnxruntime: onnx ? { ...onnx, ratio: over(onnx, ours) } : null,
+      gradientRatio: gradient
+        ? over(ours, gradient)
+        : quantity === 'gradient'
+          ? { wall: 1, cpu: 1, undisturbed: 1 }
+          : null,
       memory,
       difference: off,
       flops: { formula: formulas[quantity].text, shortest, planned: (planned.flops * batch) / planned.batch },
@@ -209,7 +232,12 @@ class Case {
         gflops: limitRate,
         share: gflops / limitRate,
         cpuShare: ((shortest / this.#limit.flops) * top.cpu.median) / ours.cpu.median,
+        undisturbedShare:
+          top.undisturbed &&
+          ours.undisturbed &&
+          ((shortest / this.#limit.flops) * top.undisturbed.median) / ours.undisturbed.median,
       },
+      stolen: meanStolen(this.#sides.get('ours')?.samples ?? []),
     }
   }
 }

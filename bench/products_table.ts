@@ -4,12 +4,13 @@ import type { ProductRow } from './products.js'
 import { digits, spread } from './statistics.js'
 import { markdown } from './tables.js'
 
-const two = (value: number | undefined): string => value?.toFixed(2) ?? ''
+const two = (value: number | null | undefined): string => value?.toFixed(2) ?? ''
 const percent = (share: number): string => `${(100 * share).toFixed(0)} %`
 
 const speedHead = [
   'workload', 'quantity', 'batch', 'ours, ms', 'peer, ms', 'peer / ours', 'ours / gradient', 'ours, CPU ms',
-  'peer, CPU ms', 'CPU ratio', 'ORT / ours', 'ours, MiB', 'resident', 'peer, resident',
+  'peer, CPU ms', 'CPU ratio', 'undisturbed', 'ORT / ours', 'undisturbed', 'stolen', 'ours, MiB', 'resident',
+  'peer, resident',
 ] // prettier-ignore
 
 export function speedCells(row: ProductRow): string[] {
@@ -27,7 +28,10 @@ export function speedCells(row: ProductRow): string[] {
     digits(ours.cpu.median),
     other[1],
     two(ratio?.cpu),
-    two(row.onnxruntime?.ratio),
+    two(ratio?.undisturbed),
+    two(row.onnxruntime?.ratio.wall),
+    two(row.onnxruntime?.ratio.undisturbed),
+    row.stolen === null ? '' : percent(row.stolen),
     bytes(memory.ours.engine),
     bytes(memory.ours.resident),
     bytes(memory.peer),
@@ -35,7 +39,7 @@ export function speedCells(row: ProductRow): string[] {
 }
 
 const costHead = [
-  'workload', 'quantity', 'FLOPs', 'GFLOP', 'planned', 'GB of operands', 'GFLOP/s', 'limit', 'of it', 'CPU',
+  'workload', 'quantity', 'FLOPs', 'GFLOP', 'planned', 'GB of operands', 'GFLOP/s', 'limit', 'of it', 'CPU', 'undisturbed',
   'difference', "peer's way",
 ] // prettier-ignore
 
@@ -52,6 +56,7 @@ function costCells(row: ProductRow): string[] {
     `${limit.gflops.toFixed(0)} ${limit.kind}`,
     percent(limit.share),
     percent(limit.cpuShare),
+    limit.undisturbedShare === null ? '' : percent(limit.undisturbedShare),
     row.difference === null ? '' : row.difference.toExponential(0),
     'way' in peer ? peer.way : '',
   ]

@@ -1,9 +1,12 @@
 // Medians with spread of times that alternate, and how they are written.
+import { stolenShare, stolenSoFar } from './stolen.js'
 
 /** Wall-clock and processor milliseconds of one repetition; the second does not count what other processes took. */
 export interface Sample {
   wall: number
   cpu: number
+  /** Share of the processors' time that the machine's host gave to others meanwhile, where it says. */
+  stolen?: number | undefined
 }
 
 export interface Summary {
@@ -33,12 +36,23 @@ export const median = (values: readonly number[]): number => summarize(values).m
 
 /** One repetition of `run`, timed. */
 export async function timed(run: () => Promise<unknown>): Promise<Sample> {
+  const stolen = stolenSoFar()
   const cpu = process.cpuUsage()
   const start = performance.now()
   await run()
   const wall = performance.now() - start
   const { user, system } = process.cpuUsage(cpu)
-  return { wall, cpu: (user + system) / 1000 }
+  return { wall, cpu: (user + system) / 1000, stolen: stolenShare(stolenSoFar() - stolen, wall) }
+}
+
+/** A repetition with less of its processors' time stolen tells of two programs, with more of their neighbours. */
+const undisturbedShare = 0.01
+const leastUndisturbed = 7
+
+/** Wall-clock times of the repetitions that the host left alone; undefined where they are few. */
+export function undisturbed(samples: readonly Sample[]): Summary | undefined {
+  const found = samples.filter(({ stolen = Infinity }) => stolen <= undisturbedShare)
+  return found.length < leastUndisturbed ? undefined : summarize(found.map(({ wall }) => wall))
 }
 
 export const digits = (value: number): string =>

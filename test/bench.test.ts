@@ -38,6 +38,9 @@ it(
       expect(row.peer).toEqual(products.peer)
       expect(row.gradientRatio === null).toBe(row.quantity === 'forward')
       expect(row.onnxruntime === null).toBe(row.quantity !== 'forward')
+      // One repetition is too few to say what an undisturbed one takes.
+      expect([row.ours.undisturbed, row.limit.undisturbedShare]).toEqual([null, null])
+      if (process.platform === 'linux') expect(row.stolen).toBeGreaterThanOrEqual(0)
     }
   },
   timeout,
