@@ -18,7 +18,9 @@ export function stolenSoFar(): number {
   }
 }
 
+const processors = cpus().length
+
 /** Share of all processors' time over so many milliseconds; undefined where no one says. */
 export function stolenShare(stolen: number, wall: number): number | undefined {
-  return Number.isNaN(stolen) ? undefined : stolen / (wall * cpus().length)
+  return Number.isNaN(stolen) ? undefined : stolen / (wall * processors)
 }

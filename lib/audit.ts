@@ -6,7 +6,8 @@ import { relearn, type Relearn, type RelearnOptions } from './audit/relearn.js'
 import { Dataset } from './dataset.js'
 import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
-import { checkData, checkSignal, type PassOptions, type Progress } from './model/passes.js'
+import { checkData } from './model/held_data.js'
+import { checkSignal, type PassOptions, type Progress } from './model/passes.js'
 import { memory } from './native.js'
 import {
   abortSignal,

@@ -2,8 +2,9 @@
 import { PalimpsestError } from './errors.js'
 import { combined } from './ensemble/network.js'
 import { Model } from './model.js'
-import { checkData, type Data } from './model/passes.js'
-import { largest, type ProductOptions } from './model/products.js'
+import { withHeld, type Data, type Held } from './model/held_data.js'
+import { readProductOptions } from './model/options.js'
+import { evaluate, largest, type ProductOptions } from './model/products.js'
 import { writeFileAtomically } from './model/files.js'
 import { exportNetwork } from './onnx/index.js'
 import { invalid, oneOf, readOptions, withDefault } from './options.js'
@@ -18,6 +19,7 @@ export interface AggregateOptions {
   aggregate?: 'mean' | 'vote'
 }
 
+type Aggregate = NonNullable<AggregateOptions['aggregate']>
 const aggregateOption = withDefault(oneOf('mean', 'vote'), 'mean')
 
 /** Models with one input shape and one set of classes. They are the ensemble's: its `dispose` frees them. */
@@ -67,10 +69,15 @@ export class Ensemble {
     this.#check()
     const { aggregate: given, ...rest } = options
     const aggregate = aggregateOption.read(given, 'aggregate')
+    const read = readProductOptions(rest, 'predict()')
+    return withHeld(data, this.#models[0].engine, false, (held) => this.#predict(held, aggregate, read))
+  }
+
+  async #predict(held: Held, aggregate: Aggregate, options: ProductOptions): Promise<Float32Array> {
     const k = this.classes
-    const sums = new Float64Array(checkData(data, this.#models[0].engine, false) * k)
+    const sums = new Float64Array(held.size * k)
     for (const model of this.#models) {
-      const logits = await model.evaluate(data, rest)
+      const logits = await evaluate(model.engine, held, options)
       const add = aggregate === 'mean' ? addSoftmax : addVote
       for (let at = 0; at < logits.length; at += k) add(logits.subarray(at, at + k), sums.subarray(at, at + k))
     }
@@ -83,9 +90,20 @@ export class Ensemble {
     options: ProductOptions & AggregateOptions = {},
   ): Promise<{ accuracy: number; loss: number | null }> {
     this.#check()
-    const rows = checkData(data, this.#models[0].engine, true)
-    const labels = data.labels as Int32Array
-    const probabilities = await this.predict(data, options)
+    const { aggregate: given, ...rest } = options
+    const aggregate = aggregateOption.read(given, 'aggregate')
+    const read = readProductOptions(rest, 'measure()')
+    return withHeld(data, this.#models[0].engine, true, (held) => this.#measure(held, aggregate, read))
+  }
+
+  async #measure(
+    held: Held,
+    aggregate: Aggregate,
+    options: ProductOptions,
+  ): Promise<{ accuracy: number; loss: number | null }> {
+    const probabilities = await this.#predict(held, aggregate, options)
+    const labels = held.labels as Int32Array
+    const { size: rows } = held
     const k = this.classes
     let right = 0
     let loss = 0
@@ -93,7 +111,7 @@ export class Ensemble {
       right += Number(largest(probabilities, i * k, k) === labels[i])
       loss -= Math.log(Math.max(probabilities[i * k + labels[i]], 2 ** -126))
     }
-    return { accuracy: right / rows, loss: options.aggregate === 'vote' ? null : loss / rows }
+    return { accuracy: right / rows, loss: aggregate === 'vote' ? null : loss / rows }
   }
 
   /** All models as one ONNX graph, opset 17: input `input`, output `probabilities` [N, K]; written whole or not at all. */

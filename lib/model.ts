@@ -13,7 +13,8 @@ import {
   type ProductOptions,
 } from './model/products.js'
 import { heldCotangent, Linearization, type LinearizeOptions } from './model/linearization.js'
-import { checkData, checkSignal, holdData, type Data } from './model/passes.js'
+import { withHeld, type Data, type Held } from './model/held_data.js'
+import { checkSignal } from './model/passes.js'
 import {
   cloneOptions,
   deviceOption,
@@ -283,33 +284,38 @@ export class Model {
   async evaluate(data: Data, options: ProductOptions = {}): Promise<FloatArray> {
     this.#check()
     const read = readProductOptions(options, 'evaluate()')
-    return evaluate(this.engine, holdData(data, this.engine, false), read)
+    return withHeld(data, this.engine, false, (held) => evaluate(this.engine, held, read))
   }
 
   /** J v: [N, K], the change of each logit along the tangent v. */
   async jvp(data: Data, v: ParameterVector, options: ProductOptions = {}): Promise<FloatArray> {
     this.#check()
     const read = readProductOptions(options, 'jvp()')
-    const held = holdData(data, this.engine, false)
-    return this.#withTangent(v, read, (tangent) => jvp(this.engine, held, tangent, read))
+    return withHeld(data, this.engine, false, (held) =>
+      this.#withTangent(v, read, (tangent) => jvp(this.engine, held, tangent, read)),
+    )
   }
 
   /** J^T u, summed over the rows; `cotangent` is u [N, K]. */
   async vjp(data: Data, cotangent: FloatArray, options: ProductOptions = {}): Promise<ParameterVector> {
     this.#check()
     const read = readProductOptions(options, 'vjp()')
-    const held = holdData(data, this.engine, false)
-    const rows = checkData(held, this.engine, false)
-    const u = heldCotangent(cotangent, rows, this.classes)
-    return new ParameterVector(await vjp(this.engine, held, u, read))
+    return withHeld(data, this.engine, false, async (held) => {
+      const u = heldCotangent(cotangent, held.size, this.classes)
+      return new ParameterVector(await vjp(this.engine, held, u, read))
+    })
   }
 
   /** Gradient of the mean loss. */
   async gradient(data: Data, options: LossOptions = {}): Promise<ParameterVector> {
     this.#check()
     const read = readLossOptions(options, 'gradient()')
-    const held = holdData(data, this.engine, true)
-    return new ParameterVector(await lossProduct(this.engine, 'gradient', held, undefined, read))
+    return withHeld(
+      data,
+      this.engine,
+      true,
+      async (held) => new ParameterVector(await lossProduct(this.engine, 'gradient', held, undefined, read)),
+    )
   }
 
   /** Generalised Gauss-Newton matrix times v: mean of J^T H J v, H the loss's Hessian at the logits (Schraudolph 2002). */
@@ -333,14 +339,17 @@ export class Model {
     this.#check()
     const read = readLinearizeOptions(options, 'linearize()')
     checkSignal(read.signal)
-    const held = holdData(data, this.engine, false)
+    return withHeld(data, this.engine, false, (held) => this.#linearize(held, read))
+  }
+
+  async #linearize(held: Held, options: LinearizeOptions): Promise<Linearization> {
     const revision = this.#statisticsRevision
     const { engine } = this
-    const weights = await this.#weights.clone(dtypeOf(read))
+    const weights = await this.#weights.clone(dtypeOf(options))
     try {
       const made = await Linearization.make(engine, held, weights, {
-        ...read,
-        memory: read.memory ?? (await memoryShare(engine.network.device)),
+        ...options,
+        memory: options.memory ?? (await memoryShare(engine.network.device)),
       })
       if (this.#statisticsRevision === revision) return made
       made.dispose()
@@ -358,15 +367,20 @@ export class Model {
   async fisherDiagonal(data: Data, options: FisherOptions = {}): Promise<ParameterVector> {
     this.#check()
     const read = readFisherOptions(options, 'fisherDiagonal()')
-    const held = holdData(data, this.engine, (read.type ?? 'empirical') === 'empirical')
-    return new ParameterVector(await fisherDiagonal(this.engine, held, read))
+    const needLabels = (read.type ?? 'empirical') === 'empirical'
+    return withHeld(
+      data,
+      this.engine,
+      needLabels,
+      async (held) => new ParameterVector(await fisherDiagonal(this.engine, held, read)),
+    )
   }
 
   /** Mean loss and accuracy (share of rows whose largest logit is the label's). */
   async measure(data: Data, options: LossOptions = {}): Promise<{ loss: number; accuracy: number }> {
     this.#check()
     const read = readLossOptions(options, 'measure()')
-    return measureLoss(this.engine, holdData(data, this.engine, true), read)
+    return withHeld(data, this.engine, true, (held) => measureLoss(this.engine, held, read))
   }
 
   /**
@@ -547,11 +561,12 @@ export class Model {
   ): Promise<ParameterVector> {
     this.#check()
     const read = readLossOptions(options, `${quantity}()`)
-    const held = holdData(data, this.engine, quantity === 'hessianProduct')
-    return this.#withTangent(
-      v,
-      read,
-      async (tangent) => new ParameterVector(await lossProduct(this.engine, quantity, held, tangent, read)),
+    return withHeld(data, this.engine, quantity === 'hessianProduct', (held) =>
+      this.#withTangent(
+        v,
+        read,
+        async (tangent) => new ParameterVector(await lossProduct(this.engine, quantity, held, tangent, read)),
+      ),
     )
   }
 

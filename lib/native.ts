@@ -160,6 +160,12 @@ export interface RowSource {
   crops?: Int32Array
 }
 
+/** Rows of a store of float32 as they are, as many as the call has. */
+export interface RowRange {
+  store: NativeRows
+  first: number
+}
+
 /** Rows of a dataset as they came, in native memory. */
 export interface NativeRows extends Disposable {
   readonly type: 'uint8' | 'float32'
@@ -181,8 +187,8 @@ export interface NativeRows extends Disposable {
 export interface ProgramInputs {
   /** Valid rows, 1 to `batch`; all of them in training mode. */
   rows: number
-  /** [rows, ...inputShape], or where to gather them. */
-  inputs: FloatArray | RowSource
+  /** [rows, ...inputShape], or where they are. */
+  inputs: FloatArray | RowRange | RowSource
   /** [rows, K] */
   targets?: FloatArray
   /** [rows], or one weight for all of them. */

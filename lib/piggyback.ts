@@ -5,7 +5,8 @@ import { PalimpsestError } from './errors.js'
 import { fitModel, type FitOptions } from './fit/sgd.js'
 import { Model } from './model.js'
 import { findLastLayer } from './model/last_layer.js'
-import { checkData, checkSignal, type Progress } from './model/passes.js'
+import { checkData } from './model/held_data.js'
+import { checkSignal, type Progress } from './model/passes.js'
 import {
   abortSignal,
   callback,

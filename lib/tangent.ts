@@ -3,9 +3,10 @@ import { Dataset } from './dataset.js'
 import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
 import { readPassOptions } from './model/options.js'
-import { checkData, holdData, type Data, type PassOptions } from './model/passes.js'
+import { checkData, withHeld, type Data, type Held } from './model/held_data.js'
+import type { PassOptions } from './model/passes.js'
 import { readBytes, writeFileAtomically } from './model/files.js'
-import { largest } from './model/products.js'
+import { evaluate, largest } from './model/products.js'
 import { native, type NativeVector } from './native.js'
 import { check, invalid, is, number, optional, readOptions, withDefault } from './options.js'
 import { exportTangent } from './tangent/export.js'
@@ -139,10 +140,13 @@ export class TangentModel {
 
   /** f_core(x) + J(x) w, [N, K]. */
   async evaluate(data: Data, options: PassOptions = {}): Promise<Float32Array> {
-    const { served, untouched } = this.state
+    const { state } = this
     const read = readPassOptions(options, 'evaluate()')
-    if (untouched === true) return (await this.core.evaluate(data, read)) as Float32Array
-    const held = holdData(data, this.core.engine, false)
+    return withHeld(data, this.core.engine, false, (held) => this.#outputs(held, state, read))
+  }
+
+  async #outputs(held: Held, { served, untouched }: TangentState, read: PassOptions): Promise<Float32Array> {
+    if (untouched === true) return (await evaluate(this.core.engine, held, read)) as Float32Array
     this.#reading++
     try {
       return await tangentOutputs(this.core.engine, held, this.parameters, served, read)
@@ -153,9 +157,14 @@ export class TangentModel {
 
   /** Mean squared loss 1/2 |f - target|^2 and accuracy. */
   async measure(data: Data, options: PassOptions = {}): Promise<{ loss: number; accuracy: number }> {
-    const held = holdData(data, this.core.engine, true)
-    const rows = checkData(held, this.core.engine, true)
-    const outputs = await this.evaluate(held, options)
+    const { state } = this
+    const read = readPassOptions(options, 'measure()')
+    return withHeld(data, this.core.engine, true, (held) => this.#measure(held, state, read))
+  }
+
+  async #measure(held: Held, state: TangentState, read: PassOptions): Promise<{ loss: number; accuracy: number }> {
+    const outputs = await this.#outputs(held, state, read)
+    const { size: rows } = held
     const labels = held.labels as Int32Array
     const k = this.classes
     let loss = 0

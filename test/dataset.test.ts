@@ -300,6 +300,63 @@ describe('batches', () => {
   })
 })
 
+describe('rows of a store as they are', () => {
+  const network = place(flat([3]))
+  const parameters = (dtype: 'float32' | 'float64') =>
+    new (native().Vector)(network, dtype, { s: dtype === 'float64' ? Float64Array.of(1) : Float32Array.of(1) })
+  const storeOf = (values: Float32Array | Uint8Array, width = 3) => {
+    const store = new (native().Rows)(values instanceof Uint8Array ? 'uint8' : 'float32', width)
+    store.append(values)
+    return store
+  }
+  const values = Float32Array.of(1, -2, 3.25, -0, 5, 2 ** -140, 7, 8, 9, 10, 11, 12)
+
+  it.each(['float32', 'float64'] as const)(
+    'are what a program sees, in whole batches and in part (%s)',
+    async (dtype) => {
+      const program = await native().createProgram(network, { quantity: 'evaluate', batch: 2, dtype })
+      const store = storeOf(values)
+      store.seal()
+      for (const [first, rows] of [
+        [0, 2],
+        [1, 2],
+        [2, 2],
+        [3, 1],
+      ]) {
+        const [found] = await program.run({ rows, inputs: { store, first }, parameters: parameters(dtype) })
+        expect([...found]).toEqual([...values.subarray(3 * first, 3 * (first + rows))])
+      }
+    },
+  )
+
+  it('are refused where they do not fit', async () => {
+    const program = await native().createProgram(network, { quantity: 'evaluate', batch: 2 })
+    const run = (store: object, first: unknown) => () =>
+      program.run({ rows: 2, inputs: { store, first } as never, parameters: parameters('float32') })
+    const store = storeOf(values)
+    expect(run(store, 0)).toThrow(rejected('ERR_SHAPE', /sealed rows of 3/))
+    store.seal()
+    for (const first of [3, -1, 0.5, NaN, '0', null])
+      expect(run(store, first)).toThrow(rejected('ERR_INVALID_ARGUMENT', /from 0 to 2 for 'inputs.first'/))
+    const [wide, narrow] = [storeOf(values, 4), storeOf(Uint8Array.of(1, 2, 3, 4, 5, 6))]
+    for (const other of [wide, narrow]) other.seal()
+    expect(run(wide, 0)).toThrow(rejected('ERR_SHAPE', /rows of 3 values for 'inputs', got 4/))
+    expect(run(narrow, 0)).toThrow(rejected('ERR_INVALID_ARGUMENT', /rows of float32 for 'inputs.store'/))
+    expect(run({}, 0)).toThrow(rejected('ERR_INVALID_ARGUMENT', /native Rows/))
+    store.dispose()
+    expect(run(store, 0)).toThrow(rejected('ERR_DISPOSED', /Rows in use/))
+  })
+
+  it('outlive a store that is disposed while a step waits', async () => {
+    const program = await native().createProgram(network, { quantity: 'evaluate', batch: 2 })
+    const store = storeOf(values)
+    store.seal()
+    const running = program.run({ rows: 2, inputs: { store, first: 1 }, parameters: parameters('float32') })
+    store.dispose()
+    expect([...(await running)[0]]).toEqual([...values.subarray(3, 9)])
+  })
+})
+
 describe('random numbers', () => {
   it('are Philox 4x32-10', () => {
     // Known answers of Salmon et al.'s Random123.

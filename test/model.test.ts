@@ -383,6 +383,23 @@ describe('devices and loading', () => {
 })
 
 describe('memory', () => {
+  it('of the copies of arrays is given back with each call', async () => {
+    const wide = Model.fromNetwork(networks.mlp({ inputShape: [100], hidden: [5], classes, seed: 1 }))
+    const data = { inputs: normals(20_000 * 100, 1), labels: new Int32Array(20_000) }
+    const external = () => process.memoryUsage().external
+    // Nothing is left to a garbage collection, which might not have come yet.
+    const bound = data.inputs.byteLength
+    await wide.measure(data)
+    let before = external()
+    for (let i = 0; i < 8; i++) await wide.measure(data)
+    expect(external() - before).toBeLessThan(bound)
+    data.inputs[data.inputs.length - 1] = NaN
+    before = external()
+    for (let i = 0; i < 8; i++) await expect(wide.measure(data)).rejects.toThrow(/finite/)
+    expect(external() - before).toBeLessThan(bound)
+    wide.dispose()
+  })
+
   it('of products grows by no more than 5 MB from 1,000 rows to 100,000', async () => {
     const script = fileURLToPath(new URL('memory/growth.ts', import.meta.url))
     const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', '--import', 'tsx', script])

@@ -47,7 +47,7 @@ export class GradientPrograms {
   queue(batch: FitBatch, weights: NativeVector, gradient: NativeVector, queued: Promise<FloatArray[]>[]): void {
     for (let start = 0; start < batch.rows; start += this.#size) {
       const { rows, inputs, labels } = cut(batch, start, Math.min(start + this.#size, batch.rows))
-      const targets = targetsOf(this.#model.engine, this.#options, { rows, start, inputs, labels })
+      const targets = targetsOf(this.#model.engine, this.#options, { labels })
       const call = { rows, inputs, targets, parameters: weights, weights: 1 / batch.rows }
       queued.push(this.#program(rows).run({ ...call, sums: gradient, accumulate: start > 0 }))
     }

@@ -1,7 +1,8 @@
 // Options of fitting by SGD: what they mean, their defaults, and the form in which reports and checkpoints hold them.
 import { MnemonicCodes } from '../codes.js'
 import type { Model } from '../model.js'
-import type { Data, Progress } from '../model/passes.js'
+import type { Data } from '../model/held_data.js'
+import type { Progress } from '../model/passes.js'
 import type { Loss } from '../native.js'
 import {
   abortSignal,

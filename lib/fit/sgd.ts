@@ -1,7 +1,8 @@
 // fit() on a Model: stochastic gradient descent with momentum.
 import { Dataset } from '../dataset.js'
 import { Model } from '../model.js'
-import { checkData, checkSignal, type Data } from '../model/passes.js'
+import { checkData, type Data } from '../model/held_data.js'
+import { checkSignal } from '../model/passes.js'
 import { invalid } from '../options.js'
 import { readFitOptions, type FitOptions } from './options.js'
 import type { FitReport } from './report.js'

@@ -54,7 +54,7 @@ export class RowSums {
     const queued: Promise<unknown>[] = []
     let start = 0
     for (const batch of batches(this.#data, { size, order: positions, ...how })) {
-      const targets = targetsOf(this.#model.engine, options, { ...batch, start })
+      const targets = targetsOf(this.#model.engine, options, batch)
       const given = shares ? Float32Array.from(shares.subarray(start, start + batch.rows)) : 1 / positions.length
       const call = { rows: batch.rows, inputs: batch.inputs, targets, parameters: weights, weights: given }
       const sums = { sums: out, accumulate: start > 0, outputs: false, ...(tangents && { tangents }) }

@@ -3,7 +3,8 @@ import { RandomStream, streams } from '../philox.js'
 import { oneHot } from '../data/targets.js'
 import { native, type FloatArray, type NativeVector } from '../native.js'
 import { integer, oneOf } from '../options.js'
-import { checkData, runSteps, slices, type Data, type Slice } from './passes.js'
+import { checkData, type Held } from './held_data.js'
+import { runSteps, slices, type Slice } from './passes.js'
 import {
   dtypeOf,
   evaluate,
@@ -28,7 +29,7 @@ export interface FisherOptions extends ProductOptions {
 }
 
 /** Mean over rows of squared per-example gradients of the log-likelihood. */
-export async function fisherDiagonal(engine: Engine, data: Data, options: FisherOptions): Promise<NativeVector> {
+export async function fisherDiagonal(engine: Engine, data: Held, options: FisherOptions): Promise<NativeVector> {
   const type = oneOf('empirical', 'exact', 'mc').read(options.type ?? 'empirical', 'type')
   const samples = integer({ min: 1 }).read(options.samples ?? 1, 'samples')
   const seed = integer({ min: 0 }).read(options.seed ?? 0, 'seed')
@@ -59,7 +60,7 @@ export async function fisherDiagonal(engine: Engine, data: Data, options: Fisher
 /** Which label each row of a slice is differentiated at, by round. */
 async function labelSource(
   engine: Engine,
-  data: Data,
+  data: Held,
   options: ProductOptions,
   type: 'empirical' | 'exact' | 'mc',
   seed: number,
@@ -99,7 +100,7 @@ function drawLabel(logits: FloatArray, u: number): number {
 /** sums = sum over rows of squared per-example gradients times `weight`: quick rules where there are, else row by row. */
 async function sumOfSquares(
   engine: Engine,
-  data: Data,
+  data: Held,
   options: ProductOptions,
   quantity: 'fisherEmpirical' | 'fisherClass',
   sums: NativeVector,
@@ -134,7 +135,7 @@ async function sumOfSquares(
 /** A parameter with several uses: the row's whole gradient over all uses, then the square. */
 async function squareRowByRow(
   engine: Engine,
-  data: Data,
+  data: Held,
   options: ProductOptions,
   quantity: 'fisherEmpirical' | 'fisherClass',
   sums: NativeVector,
@@ -148,7 +149,6 @@ async function squareRowByRow(
     batch: 1,
   })
   const parameters = await engine.weights(dtype)
-  const width = engine.inputShape.reduce((a, b) => a * b, 1)
   const gradient = new (native().Vector)(engine.network, dtype)
   const logits = quantity === 'fisherClass' ? await evaluate(engine, data, options) : undefined
   try {
@@ -169,7 +169,7 @@ async function squareRowByRow(
       return 1
     }
     const rows = checkData(data, engine, false)
-    await runSteps(slices(data, width, 1), step, rows, 'fisherDiagonal', options)
+    await runSteps(slices(data, 1), step, rows, 'fisherDiagonal', options)
   } finally {
     gradient.dispose()
   }

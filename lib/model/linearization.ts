@@ -5,7 +5,8 @@ import { invalid } from '../options.js'
 import { finiteCopy, ParameterVector } from '../vector.js'
 import { LinearizedBatches } from './linearized_batches.js'
 import { readLinearizedLossOptions, readPassOptions } from './options.js'
-import type { Data, PassOptions } from './passes.js'
+import type { Held } from './held_data.js'
+import type { PassOptions } from './passes.js'
 import { overflow, type Engine } from './products.js'
 
 export interface LinearizeOptions extends PassOptions {
@@ -53,7 +54,7 @@ export class Linearization {
   /** `weights` becomes the linearisation's own. @internal */
   static async make(
     engine: Engine,
-    data: Data,
+    data: Held,
     weights: ParameterVector,
     { memory, parameters, precision = 'float32', ...pass }: LinearizeOptions & { memory: number },
   ): Promise<Linearization> {

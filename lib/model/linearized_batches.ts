@@ -1,7 +1,8 @@
 // Data linearised at one point: as many micro-batches held as memory allows, the others recomputed in every sweep.
 import { PalimpsestError } from '../errors.js'
 import { native, type DType, type NativeLinearization, type NativeVector, type ProgramOptions } from '../native.js'
-import { checkData, runSteps, slices, type Data, type PassOptions, type Slice } from './passes.js'
+import { checkData, type Held } from './held_data.js'
+import { runSteps, slices, type PassOptions, type Slice } from './passes.js'
 import type { Engine } from './products.js'
 
 export interface LinearizedOptions {
@@ -33,13 +34,11 @@ export class LinearizedBatches {
   readonly rows: number
   readonly classes: number
   readonly report: HeldReport
-  readonly #engine: Engine
-  readonly #data: Data
+  readonly #data: Held
   readonly #native: NativeLinearization
   readonly #ready = new Set<number>()
 
-  private constructor(engine: Engine, data: Data, made: NativeLinearization, report: HeldReport) {
-    this.#engine = engine
+  private constructor(engine: Engine, data: Held, made: NativeLinearization, report: HeldReport) {
     this.#data = data
     this.#native = made
     this.rows = checkData(data, engine, false)
@@ -53,7 +52,7 @@ export class LinearizedBatches {
    *
    * Throws ERR_OUT_OF_MEMORY where `memory` is too small for one micro-batch, or (`whole`) for all of them.
    */
-  static async plan(engine: Engine, data: Data, options: LinearizedOptions): Promise<LinearizedBatches> {
+  static async plan(engine: Engine, data: Held, options: LinearizedOptions): Promise<LinearizedBatches> {
     const { memory, reserved = 0, whole = false } = options
     const rows = checkData(data, engine, false)
     const program = programOf(options)
@@ -83,7 +82,7 @@ export class LinearizedBatches {
   /** What the smallest linearisation of the data takes: one micro-batch, and what products work in. */
   static async leastBytes(
     engine: Engine,
-    data: Data,
+    data: Held,
     options: Pick<LinearizedOptions, 'dtype' | 'tf32' | 'parameters'>,
   ): Promise<number> {
     const program = programOf(options)
@@ -113,7 +112,6 @@ export class LinearizedBatches {
     options: PassOptions,
     work: (linearization: NativeLinearization, slot: number, slice: Slice) => Promise<unknown>[],
   ): Promise<void> {
-    const width = this.#engine.inputShape.reduce((a, b) => a * b, 1)
     let index = 0
     const step = async (slice: Slice): Promise<number> => {
       const slot = Math.min(index++, this.report.held)
@@ -132,7 +130,7 @@ export class LinearizedBatches {
       return slice.rows
     }
     try {
-      await runSteps(slices(this.#data, width, this.#native.batch), step, this.rows, phase, options)
+      await runSteps(slices(this.#data, this.#native.batch), step, this.rows, phase, options)
     } catch (error) {
       this.#ready.clear()
       throw error

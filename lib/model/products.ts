@@ -13,16 +13,8 @@ import {
 } from '../native.js'
 import { PalimpsestError } from '../errors.js'
 import { oneOf } from '../options.js'
-import {
-  checkData,
-  checkPassOptions,
-  runSteps,
-  slices,
-  type Data,
-  type PassOptions,
-  type Shape,
-  type Slice,
-} from './passes.js'
+import { checkData, type Held, type Shape } from './held_data.js'
+import { checkPassOptions, runSteps, slices, type PassOptions, type Slice } from './passes.js'
 import type { Programs } from './programs.js'
 
 /** What products need of a model. */
@@ -61,7 +53,7 @@ export interface LossOptions extends ProductOptions {
 export interface Pass {
   phase: string
   program: Omit<ProgramOptions, 'batch'>
-  data: Data
+  data: Held
   options: PassOptions & Pick<ProductOptions, 'batchSize'>
   needLabels: boolean
   least?: number
@@ -86,7 +78,6 @@ export async function runPass(engine: Engine, pass: Pass): Promise<number> {
   const size = await engine.programs.batchSize(pass.program, pass.batch ?? rows, pass.least, pass.options.batchSize)
   const program = await engine.programs.get({ ...pass.program, batch: size })
   const parameters = await engine.weights(pass.program.dtype ?? 'float32')
-  const width = engine.inputShape.reduce((a, b) => a * b, 1)
   const step = async (slice: Slice): Promise<number> => {
     const running = program.run({
       rows: slice.rows,
@@ -102,7 +93,7 @@ export async function runPass(engine: Engine, pass: Pass): Promise<number> {
     pass.collect?.(outputs, slice)
     return slice.rows
   }
-  await runSteps(slices(pass.data, width, size), step, rows, pass.phase, pass.options)
+  await runSteps(slices(pass.data, size), step, rows, pass.phase, pass.options)
   return rows
 }
 
@@ -126,7 +117,12 @@ export function programOf(quantity: Quantity, options: LossOptions): Omit<Progra
 }
 
 /** Targets of a slice under the loss, into `target` where one is given. */
-export function targetsOf(engine: Shape, options: LossOptions, slice: Slice, target?: Float32Array): Float32Array {
+export function targetsOf(
+  engine: Shape,
+  options: LossOptions,
+  slice: Pick<Slice, 'labels'>,
+  target?: Float32Array,
+): Float32Array {
   const { loss = 'crossEntropy', targetScale = 1, labelSmoothing = 0 } = options
   const how = loss === 'crossEntropy' ? { smoothing: labelSmoothing } : { scale: targetScale }
   return oneHot(slice.labels as Int32Array, engine.classes, how, target)
@@ -193,7 +189,7 @@ export async function intoSums(
   }
 }
 
-export async function evaluate(engine: Engine, data: Data, options: ProductOptions): Promise<FloatArray> {
+export async function evaluate(engine: Engine, data: Held, options: ProductOptions): Promise<FloatArray> {
   const program = programOf('evaluate', options)
   const pass = { phase: 'evaluate', program, data, options, needLabels: false, inputs: () => ({}) }
   return (await rowsPass(engine, pass, 1))[0]
@@ -201,7 +197,7 @@ export async function evaluate(engine: Engine, data: Data, options: ProductOptio
 
 export async function jvp(
   engine: Engine,
-  data: Data,
+  data: Held,
   tangents: NativeVector,
   options: ProductOptions,
 ): Promise<FloatArray> {
@@ -213,7 +209,7 @@ export async function jvp(
 /** J^T u summed over the rows. */
 export async function vjp(
   engine: Engine,
-  data: Data,
+  data: Held,
   cotangents: FloatArray,
   options: ProductOptions,
 ): Promise<NativeVector> {
@@ -231,7 +227,7 @@ export async function vjp(
 export async function lossProduct(
   engine: Engine,
   quantity: 'gradient' | 'ggnProduct' | 'hessianProduct',
-  data: Data,
+  data: Held,
   tangents: NativeVector | undefined,
   options: LossOptions,
 ): Promise<NativeVector> {
@@ -257,7 +253,7 @@ export async function lossProduct(
 /** Mean loss and share of rows whose largest logit is the label's. */
 export async function measureLoss(
   engine: Engine,
-  data: Data,
+  data: Held,
   options: LossOptions,
 ): Promise<{ loss: number; accuracy: number }> {
   const program = programOf('loss', { loss: 'crossEntropy', ...options })

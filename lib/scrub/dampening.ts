@@ -1,6 +1,6 @@
 // scrub() with method 'dampening': weights that matter to the forgotten rows out of proportion shrink (Foster et al. 2024).
 import type { Dataset } from '../dataset.js'
-import { checkData } from '../model/passes.js'
+import { checkData } from '../model/held_data.js'
 import { number, withDefault, type OptionsOf } from '../options.js'
 import { datasetCheck } from './fine_tune.js'
 import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'

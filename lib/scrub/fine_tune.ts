@@ -1,7 +1,7 @@
 // scrub() with method 'fineTune': the weights go on learning from the retained rows; the field's first control.
 import { Dataset } from '../dataset.js'
 import { fitModel, type FitOptions, type FitReport } from '../fit/sgd.js'
-import { checkData } from '../model/passes.js'
+import { checkData } from '../model/held_data.js'
 import { check, optional, type Check, type OptionsOf } from '../options.js'
 import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
 

@@ -1,6 +1,6 @@
 // scrub() with method 'fisherNoise': noise where the retained rows do not need the weights (Golatkar et al. 2020).
 import type { Dataset } from '../dataset.js'
-import { checkData } from '../model/passes.js'
+import { checkData } from '../model/held_data.js'
 import { integer, number, oneOf, optional, withDefault, type OptionsOf } from '../options.js'
 import { streams } from '../philox.js'
 import { normalOf, randomWords } from '../random_words.js'

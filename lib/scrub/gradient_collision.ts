@@ -2,7 +2,8 @@
 import { PalimpsestError } from '../errors.js'
 import { Model } from '../model.js'
 import { readLossOptions } from '../model/options.js'
-import { checkData, checkSignal, holdData, type Data } from '../model/passes.js'
+import { checkData, holdData, letGo, type Data, type Held } from '../model/held_data.js'
+import { checkSignal } from '../model/passes.js'
 import { dtypeOf, lossProduct, type Engine, type LossOptions } from '../model/products.js'
 import { native, type NativeVector } from '../native.js'
 import { invalid, is, number, oneOf } from '../options.js'
@@ -61,28 +62,35 @@ export async function gradientCollision(
   const least = number({ min: 0 }).read(givenLeast, 'least')
   const read = readLossOptions(rest, 'gradientCollision()')
   if (!Array.isArray(batches) || batches.length < 2) throw invalid('batches', 'two batches or more', batches)
-  const held = batches.map((batch: Data) => holdData(batch, model.engine, true))
   const { revision } = model
-  const { gradient, ...found } = await collide(model.engine, held, read, { form, least })
+  const held: Held[] = []
+  let found: Collision
+  try {
+    for (const batch of batches as readonly Data[]) held.push(holdData(batch, model.engine, true))
+    found = await collide(model.engine, held, read, { form, least })
+  } finally {
+    held.forEach(letGo)
+  }
+  const { gradient, ...collision } = found
   if (model.revision !== revision) {
     gradient?.dispose()
     throw invalid('model', 'a model that nothing else changes meanwhile', model)
   }
-  if (gradient) return { ...found, gradient: new ParameterVector(gradient) }
+  if (gradient) return { ...collision, gradient: new ParameterVector(gradient) }
   throw invalid('batches', `two batches or more with a gradient longer than ${least}`, found.batches)
 }
 
 /** The same within a run. */
 export async function collide(
   engine: Engine,
-  batches: readonly Data[],
+  batches: readonly Held[],
   options: LossOptions,
   { form, least }: { form: CollisionForm; least: number },
 ): Promise<Collision> {
   for (const batch of batches) checkData(batch, engine, true)
   const made: NativeVector[] = []
   try {
-    const kept: { batch: Data; g: NativeVector; length: number }[] = []
+    const kept: { batch: Held; g: NativeVector; length: number }[] = []
     for (const batch of batches) {
       checkSignal(options.signal)
       const g = await lossProduct(engine, 'gradient', batch, undefined, options)

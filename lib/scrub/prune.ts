@@ -3,7 +3,8 @@ import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import { fitModel, type FitOptions, type FitReport } from '../fit/sgd.js'
 import type { Model, NetworkSource } from '../model.js'
-import { checkData, checkSignal } from '../model/passes.js'
+import { checkData } from '../model/held_data.js'
+import { checkSignal } from '../model/passes.js'
 import type { NetworkDescription, TensorMap } from '../network.js'
 import {
   boolean,

@@ -213,7 +213,6 @@ export class QuadraticProblem {
     try {
       const program = await engine.programs.get({ quantity: 'vjp', dtype: 'float32', parameters, batch: 1 })
       const weights = await engine.weights('float32')
-      const width = engine.inputShape.reduce((a, b) => a * b, 1)
       const step = async (slice: Slice): Promise<number> => {
         const cotangents = new Float32Array(engine.classes).map(() => (random.next() & 1 ? 1 : -1))
         const call = { rows: 1, inputs: slice.inputs, parameters: weights, cotangents, sums: row, outputs: false }
@@ -221,7 +220,7 @@ export class QuadraticProblem {
         squares += square
         return 1
       }
-      await runSteps(slices(picked, width, 1), step, r, 'sketch', options)
+      await runSteps(slices(picked, 1), step, r, 'sketch', options)
       this.passes.float32 += r / this.rows
       return { rows: lowRank, meanSquare: squares / r }
     } catch (error) {

@@ -35,24 +35,24 @@ const char* type_name(napi_typedarray_type type) {
               "expected " + std::to_string(count) + " values for '" + name + "', got " + std::to_string(view.length));
 }
 
-// Pieces that stay in the first-level cache between copy and check: this is the one part of a call that its caller's
-// thread waits for.
+[[noreturn]] void refuse_value(const std::string& name, double value, int64_t at) {
+  throw Error(ErrorCode::invalid_argument, "expected finite values within range for '" + name + "', got " +
+                                               std::to_string(value) + " at " + std::to_string(at));
+}
+
+// This is the one part of a call that its caller's thread waits for.
 template <class From, class To>
 void convert(const void* data, int64_t count, const std::string& name, void* target) {
-  constexpr int64_t piece = 2048;
   const From* from = static_cast<const From*>(data);
   To* to = static_cast<To*>(target);
-  for (int64_t begin = 0; begin < count; begin += piece) {
-    const int64_t end = std::min(begin + piece, count);
-    if constexpr (std::is_same_v<From, To>) {
-      std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin) * sizeof(To));
-    } else {
-      for (int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
-    }
-    if (all_finite(to + begin, end - begin)) continue;
-    const To* bad = std::find_if(to + begin, to + end, [](To value) { return !std::isfinite(value); });
-    throw Error(ErrorCode::invalid_argument, "expected finite values within range for '" + name + "', got " +
-                                                 std::to_string(*bad) + " at " + std::to_string(bad - to));
+  if constexpr (std::is_same_v<From, To>) {
+    const int64_t finite = copy_finite(from, count, to);
+    if (finite < count) refuse_value(name, static_cast<double>(from[finite]), finite);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i]);
+    if (all_finite(to, count)) return;
+    const To* bad = std::find_if(to, to + count, [](To value) { return !std::isfinite(value); });
+    refuse_value(name, static_cast<double>(*bad), bad - to);
   }
 }
 

@@ -2,6 +2,7 @@
 #include "binding/device_program.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "core/error.h"
@@ -77,6 +78,7 @@ void DeviceProgram::take_inputs(Staging& staging) {
 
 void DeviceProgram::take_input(InputSlot slot, Staging& staging, void* target) {
   Backend& backend = queue().backend();
+  if (slot == input_x && staging.range.store) return take_range(staging, target);
   if (slot != input_x || !staging.gather.store) {
     return backend.copy_in(target, staging.inputs[slot].data(), staging.inputs[slot].size());
   }
@@ -87,6 +89,24 @@ void DeviceProgram::take_input(InputSlot slot, Staging& staging, void* target) {
   Dims dims = image ? Dims{batch, gather.channels, gather.height, gather.width} : Dims{batch, gather.channels};
   backend.gather_rows(spec, gather.rows, gather.store->data(), gather.store->type() == RowType::u8,
                       dense_tensor(target, dtype_, std::move(dims)));
+}
+
+void DeviceProgram::take_range(Staging& staging, void* target) {
+  Backend& backend = queue().backend();
+  const RowStore& store = *staging.range.store;
+  const auto* from = reinterpret_cast<const float*>(store.row(staging.range.first));
+  const int64_t batch = signature_.inputs[input_x].dims[0];
+  const auto width = static_cast<size_t>(store.width()), rows = static_cast<size_t>(staging.rows);
+  if (dtype_ == DType::f32 && staging.rows == batch) return backend.copy_in(target, from, rows * width * sizeof(float));
+  std::vector<std::byte>& values = staging.inputs[input_x];
+  values.resize(static_cast<size_t>(batch) * width * size_of(dtype_));
+  if (dtype_ == DType::f32) {
+    std::memcpy(values.data(), from, rows * width * sizeof(float));
+  } else {
+    std::copy(from, from + rows * width, reinterpret_cast<double*>(values.data()));
+  }
+  repeat_first_row(values, staging.rows, batch);
+  backend.copy_in(target, values.data(), values.size());
 }
 
 void DeviceProgram::note_first_run() {

@@ -77,6 +77,7 @@ class DeviceProgram {
                 ProgramDescription description);
   void* allocate(int64_t count);
   void take_inputs(Staging& staging);
+  void take_range(Staging& staging, void* target);
   void give_outputs(Staging& staging);
 
   std::shared_ptr<PlacedNetwork> placed_;

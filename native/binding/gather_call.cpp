@@ -1,4 +1,4 @@
-// Checks of a row source; the gathering itself is a kernel.
+// Checks of rows of a store; copying and gathering them is the native thread's.
 #include "binding/gather_call.h"
 
 #include <limits>
@@ -33,21 +33,34 @@ void read_spec(const Napi::Object& from, StagedGather& gather) {
   gather.shift = channel_values(shift, "gather.shift", gather.channels);
 }
 
-}  // namespace
+void expect_width(const RowStore& store, int64_t row_size) {
+  if (store.sealed() && store.width() == row_size) return;
+  throw Error(ErrorCode::shape, "expected sealed rows of " + std::to_string(row_size) + " values for 'inputs', got " +
+                                    std::to_string(store.width()));
+}
 
-void stage_gather(const Napi::Value& value, int64_t row_size, int64_t batch, Staging& staging) {
-  const Napi::Object from = value.As<Napi::Object>();
+void stage_range(const Napi::Value& store_value, const Napi::Value& first, int64_t row_size, Staging& staging) {
+  const std::shared_ptr<RowStore>& store = RowsHandle::from(store_value, "inputs.store").held();
+  expect_width(*store, row_size);
+  if (store->type() != RowType::f32) refuse("rows of float32", "inputs.store", store_value);
+  staging.range.first = whole_number(first, "inputs.first", 0, store->size() - staging.rows);
+  staging.range.store = store;
+}
+
+void stage_gather(const Napi::Object& from, int64_t row_size, int64_t batch, Staging& staging) {
   const Napi::Value store_value = from.Get("store"), spec = from.Get("gather"), indices = from.Get("indices"),
                     flips = from.Get("flips"), crops = from.Get("crops");
   const std::shared_ptr<RowStore>& store = RowsHandle::from(store_value, "inputs.store").held();
   StagedGather& gather = staging.gather;
   read_spec(object(spec, "inputs.gather"), gather);
+  expect_width(*store, row_size);
   // Each size is at most 2^31, so that two of them multiply without overflow, and a third after the division.
   const bool fits = gather.channels <= row_size && row_size % gather.channels == 0 &&
-                    gather.height * gather.width == row_size / gather.channels && store->width() == row_size;
-  if (!store->sealed() || !fits) {
-    throw Error(ErrorCode::shape, "expected sealed rows of " + std::to_string(row_size) + " values for 'inputs', got " +
-                                      std::to_string(store->width()));
+                    gather.height * gather.width == row_size / gather.channels;
+  if (!fits) {
+    throw Error(ErrorCode::shape, "expected channels, height and width of " + std::to_string(row_size) +
+                                      " values for 'inputs', got " + std::to_string(gather.channels) + " x " +
+                                      std::to_string(gather.height) + " x " + std::to_string(gather.width));
   }
   const std::vector<int32_t> rows = copy_integers(indices, "inputs.indices", staging.rows);
   const bool flipped = !flips.IsUndefined(), cropped = !crops.IsUndefined();
@@ -68,6 +81,15 @@ void stage_gather(const Napi::Value& value, int64_t row_size, int64_t batch, Sta
   }
   gather.rows.resize(static_cast<size_t>(batch), gather.rows.front());
   gather.store = store;
+}
+
+}  // namespace
+
+void stage_store_rows(const Napi::Value& value, int64_t row_size, int64_t batch, Staging& staging) {
+  const Napi::Object from = value.As<Napi::Object>();
+  const Napi::Value first = from.Get("first");
+  if (first.IsUndefined()) return stage_gather(from, row_size, batch, staging);
+  stage_range(from.Get("store"), first, row_size, staging);
 }
 
 }  // namespace palimpsest

@@ -1,4 +1,5 @@
-// A row source { store, gather, indices, flips?, crops? } read from JavaScript.
+// Rows of a store as a call's inputs, read from JavaScript: { store, first }, which takes them as they are, or
+// { store, gather, indices, flips?, crops? }.
 #pragma once
 
 #include <napi.h>
@@ -8,6 +9,6 @@
 namespace palimpsest {
 
 // Stages rows of a store for a batch, the tail repeating the first; `row_size`: values in a row of the program's input.
-void stage_gather(const Napi::Value& value, int64_t row_size, int64_t batch, Staging& staging);
+void stage_store_rows(const Napi::Value& value, int64_t row_size, int64_t batch, Staging& staging);
 
 }  // namespace palimpsest

@@ -103,15 +103,6 @@ void stage_rows(const Napi::Value& value, const char* name, InputSlot slot, cons
   copy_rows(value, name, slot, program, staging.rows, staging.inputs[slot]);
 }
 
-// The tail repeats the first row: a value the network meets anyway, so that nothing overflows there.
-void repeat_first_row(const DeviceProgram& program, Staging& staging) {
-  std::vector<std::byte>& inputs = staging.inputs[input_x];
-  const size_t row = inputs.size() / static_cast<size_t>(program.options().batch);
-  for (int64_t i = staging.rows; i < program.options().batch; ++i) {
-    std::memcpy(inputs.data() + static_cast<size_t>(i) * row, inputs.data(), row);
-  }
-}
-
 void stage_weights(const Napi::Value& value, const DeviceProgram& program, Staging& staging) {
   if (!value.IsNumber()) return stage_rows(value, "weights", input_weight, program, staging);
   const double weight = finite_number(value, "weights");
@@ -128,11 +119,13 @@ void stage_weights(const Napi::Value& value, const DeviceProgram& program, Stagi
 
 void stage_inputs(const Napi::Value& value, const DeviceProgram& program, Staging& staging) {
   staging.gather.store.reset();
+  staging.range.store.reset();
+  const int64_t batch = program.options().batch;
   if (!is_typed_array(value) && value.IsObject()) {
-    return stage_gather(value, program.signature().inputs[input_x].row_size, program.options().batch, staging);
+    return stage_store_rows(value, program.signature().inputs[input_x].row_size, batch, staging);
   }
   stage_rows(value, "inputs", input_x, program, staging);
-  repeat_first_row(program, staging);
+  repeat_first_row(staging.inputs[input_x], staging.rows, batch);
 }
 
 // Every property is read before any array is copied: a getter may take an array's memory away.

@@ -2,13 +2,13 @@
 #include "binding/row_store.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <string>
 
 #include "core/error.h"
+#include "core/finite.h"
 
 namespace palimpsest {
 
@@ -42,13 +42,14 @@ void RowStore::append(const void* values, int64_t count) {
   const size_t start = static_cast<size_t>(values_) * value_bytes();
   const size_t added = static_cast<size_t>(count) * value_bytes();
   if (start + added > capacity_) reserve(std::max(start + added, capacity_ + capacity_ / 2));
-  std::memcpy(data_ + start, values, added);
-  if (type_ == RowType::f32) {
-    const float* copied = reinterpret_cast<const float*>(data_ + start);
-    const float* bad = std::find_if(copied, copied + count, [](float value) { return !std::isfinite(value); });
-    if (bad != copied + count) {
-      throw Error(ErrorCode::invalid_argument, "expected finite inputs, got " + std::to_string(*bad) + " in row " +
-                                                   std::to_string((values_ + (bad - copied)) / width_));
+  if (type_ == RowType::u8) {
+    std::memcpy(data_ + start, values, added);
+  } else {
+    const float* from = static_cast<const float*>(values);
+    const int64_t finite = copy_finite(from, count, reinterpret_cast<float*>(data_ + start));
+    if (finite < count) {
+      throw Error(ErrorCode::invalid_argument, "expected finite inputs, got " + std::to_string(from[finite]) +
+                                                   " in row " + std::to_string((values_ + finite) / width_));
     }
   }
   values_ += count;
