@@ -35,9 +35,16 @@ const task =
   given.cifar === undefined ? await mnist({ small: given.small }) : await cifar(given.cifar, Number(given.rows))
 const { keep } = given
 if (keep !== undefined) mkdirSync(keep, { recursive: true })
-const { name, steps, budgets, pretraining, transfer } = task
+const { name, disposal, budgets, pretraining, transfer } = task
 const sizes = { source: task.source.train.size, target: task.target.train.size }
-const settings = { name, sizes, steps, budgets, pretraining, transfer }
+const settings = {
+  name,
+  sizes,
+  disposal: { ...disposal, evaluation: disposal.evaluation?.size },
+  budgets,
+  pretraining,
+  transfer,
+}
 const parts = new FinishedParts(keep === undefined ? undefined : join(keep, 'dispose.json'), settings)
 const part = parts.part.bind(parts)
 const results: SeedResult[] = []

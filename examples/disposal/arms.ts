@@ -39,7 +39,7 @@ const accuracies = (results: { accuracy: number }[]) => results.map(({ accuracy 
 
 /** Pretraining, transfer, and all arms of one seed. */
 export async function runSeed(
-  { source, target, fresh, pretraining, transfer, budgets, steps }: Transfer,
+  { source, target, fresh, pretraining, transfer, budgets, disposal }: Transfer,
   seed: number,
   options: ArmOptions = {},
 ): Promise<SeedResult> {
@@ -88,14 +88,14 @@ export async function runSeed(
     await scrub(copy, { method: 'fineTune', retainSet: target.train, fit: { epochs: 4, seed } })
     return copy
   })
-  const disposal = { method: 'dispose', source: source.train, target: target.train, steps, seed } as const
+  const dispose = { method: 'dispose', source: source.train, target: target.train, ...disposal, seed } as const
   await release('disposed', async (copy) => {
-    await scrub(copy, disposal)
+    await scrub(copy, dispose)
     return copy
   })
   if (withSourceHead) {
     await release('disposed, source head', async (copy) => {
-      await scrub(copy, { ...disposal, head: 'source', sourceHead: before })
+      await scrub(copy, { ...dispose, head: 'source', sourceHead: before })
       return copy
     })
   }

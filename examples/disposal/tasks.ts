@@ -19,7 +19,8 @@ export interface Transfer {
   transfer: { epochs: number; learningRate: number }
   /** What an adversary is given, the first for the verdict. */
   budgets: { name: string; steps: number; share: number; fit: { learningRate: number; parameters?: string[] } }[]
-  steps: number
+  /** Of scrub(); accuracy is looked at on `evaluation`, or on all of the target's training rows. */
+  disposal: { steps: number; tolerance?: number; recovery?: number; evaluation?: Dataset }
 }
 
 /** The rows of some classes, which become classes 0, 1, .. of a task of their own. */
@@ -54,7 +55,7 @@ export async function mnist({ small = false } = {}): Promise<Transfer> {
     pretraining: { epochs: 12, learningRate: 0.01 },
     transfer: { epochs: 4, learningRate: 0.003 },
     budgets: budgets(['fc3.weight', 'fc3.bias']),
-    steps: small ? 100 : 200,
+    disposal: { steps: small ? 100 : 200 },
   }
 }
 
@@ -68,17 +69,21 @@ export async function cifar(folder: string, rows = 30000): Promise<Transfer> {
     train: rowsOf(train, classes, most, normalize),
     test: rowsOf(test, classes, 10000, normalize),
   })
+  const target = task([0, 1, 8, 9], Math.round((2 / 3) * rows))
   return {
     name: `Four convolutions, CIFAR-10: animals (${rows} rows), then vehicles`,
     source: task([2, 3, 4, 5, 6, 7], rows),
-    target: task([0, 1, 8, 9], Math.round((2 / 3) * rows)),
+    target,
     fresh: (seed) => Model.fromNetwork(networks.convnet({ width: 16, classes: 6, seed })),
     pretraining: { epochs: 10, learningRate: 0.02 },
     transfer: { epochs: 4, learningRate: 0.005 },
     budgets: budgets(['fc2.weight', 'fc2.bias']),
-    steps: 300,
+    disposal: { steps: 600, tolerance: 0.01, recovery: 200, evaluation: target.train.subset(watched(target.train)) },
   }
 }
+
+/** Enough rows to see a percent; all of them would cost as much as the steps between two looks. */
+const watched = ({ size }: Dataset) => Array.from({ length: Math.min(size, 3000) }, (_, i) => i)
 
 const budgets = (parameters: string[]): Transfer['budgets'] => [
   { name: '1 %, 100 steps', steps: 100, share: 0.01, fit: { learningRate: 0.01 } },
