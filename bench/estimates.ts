@@ -1,7 +1,17 @@
 // estimate() beside what the products then take: seconds and peak memory, three batch sizes of every workload.
 import { estimate, Model, type EstimateOptions, type ParameterVector } from '../lib/index.js'
 import { mebibytes, peakMemory } from './memory.js'
-import { digits, spread, summarize, timed, type Summary } from './statistics.js'
+import {
+  digits,
+  isUndisturbed,
+  spread,
+  summarize,
+  timed,
+  timedResult,
+  undisturbed,
+  type Sample,
+  type Summary,
+} from './statistics.js'
 import { markdown } from './tables.js'
 import { batchFor, filled, tinyWorkloads, workloads, type WorkloadName } from './workloads.js'
 
@@ -27,13 +37,16 @@ export interface EstimateRow {
   wall: Summary
   /** Processor time over threads: what the wall clock would say if nobody else used the machine. */
   cpu: Summary
-  /** Predicted over measured medians. */
-  ratio: { wall: number; cpu: number }
+  /** Predicted over measured medians; over undisturbed repetitions where the estimate was left alone too. */
+  ratio: { wall: number; cpu: number; undisturbed: number | null }
   /** Seconds that the estimate took. */
   calibration: number
   /** Bytes of the engine; `resident` of the process, which has the host's copies and the allocator's pages too. */
   memory: { predicted: number; measured: number; ratio: number; predictedPeak: number; resident: number | null }
 }
+
+/** A product is repeated for so long at least. */
+const leastMilliseconds = 1000
 
 export interface EstimateBenchOptions {
   workloads: readonly WorkloadName[]
@@ -78,15 +91,21 @@ async function measure(
       ]),
     ),
   )
-  const predicted = await estimate(model, { quantity, rows, precision })
+  const { result: predicted, sample: estimating } = await timedResult(() =>
+    estimate(model, { quantity, rows, precision }),
+  )
   const run = product(model, quantity, batch, tangent)
   const memory = await peakMemory(() => run(precision))
-  const samples = []
-  for (let i = 0; i < repeats; i++) samples.push(await timed(() => run(precision)))
+  const samples: Sample[] = []
+  const started = performance.now()
+  while (samples.length < repeats || (!tiny && performance.now() - started < leastMilliseconds)) {
+    samples.push(await timed(() => run(precision)))
+  }
   tangent.dispose()
   model.dispose()
   const wall = summarize(samples.map((sample) => sample.wall))
   const cpu = summarize(samples.map((sample) => sample.cpu / threads))
+  const alone = undisturbed(samples)
   const { peak, working, host } = predicted.memory
   const milliseconds = 1e3 * predicted.seconds
   // The rehearsal has already given the kernels what they work in.
@@ -99,7 +118,11 @@ async function measure(
     predicted: milliseconds,
     wall,
     cpu,
-    ratio: { wall: milliseconds / wall.median, cpu: milliseconds / cpu.median },
+    ratio: {
+      wall: milliseconds / wall.median,
+      cpu: milliseconds / cpu.median,
+      undisturbed: alone && isUndisturbed(estimating) ? milliseconds / alone.median : null,
+    },
     calibration: predicted.calibration,
     memory: {
       predicted: engine,
@@ -129,7 +152,7 @@ export async function benchEstimates(options: EstimateBenchOptions): Promise<Est
 
 const head = [
   'workload', 'batch', 'quantity', 'type', 'predicted, ms', 'measured, ms', 'predicted / measured', 'CPU / threads, ms',
-  'predicted / that', 'MiB predicted', 'measured', 'ratio', 'estimate, s',
+  'predicted / that', 'undisturbed', 'MiB predicted', 'measured', 'ratio', 'estimate, s',
 ] // prettier-ignore
 
 export function estimateCells(row: EstimateRow): string[] {
@@ -143,6 +166,7 @@ export function estimateCells(row: EstimateRow): string[] {
     row.ratio.wall.toFixed(2),
     digits(row.cpu.median),
     row.ratio.cpu.toFixed(2),
+    row.ratio.undisturbed?.toFixed(2) ?? '',
     mebibytes(row.memory.predicted),
     mebibytes(row.memory.measured),
     row.memory.ratio.toFixed(3),
@@ -153,11 +177,13 @@ export function estimateCells(row: EstimateRow): string[] {
 /** Shares of the rows within the bars, in words. */
 function summary(rows: readonly EstimateRow[]): string {
   const within = (ratio: number, bar: number) => ratio > 1 - bar && ratio < 1 + bar
+  const alone = rows.flatMap(({ ratio }) => ratio.undisturbed ?? [])
   const count = (ratio: (row: EstimateRow) => number, bar: number) =>
     rows.filter((row) => within(ratio(row), bar)).length
   return (
     `time within 25 %: ${count((row) => row.ratio.wall, 0.25)} of ${rows.length} by the wall clock, ` +
-    `${count((row) => row.ratio.cpu, 0.25)} by processor time; ` +
+    `${count((row) => row.ratio.cpu, 0.25)} by processor time, ` +
+    `${alone.filter((ratio) => within(ratio, 0.25)).length} of ${alone.length} undisturbed; ` +
     `peak memory within 10 %: ${count((row) => row.memory.ratio, 0.1)} of ${rows.length}`
   )
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { peakMemory, type PeakMemory } from './memory.js'
 import { OnnxRuntime } from './onnxruntime.js'
 import { Peer, type NoPeer } from './peer.js'
-import { summarize, timed, undisturbed, type Sample, type Summary } from './statistics.js'
+import { summarize, timedResult, undisturbed, type Sample, type Summary } from './statistics.js'
 import { Limit, productOf, Workload, type Place } from './workload.js'
 import { formulas, quantitiesOf, workloads, type LimitName, type Quantity, type WorkloadName } from './workloads.js'
 
@@ -130,9 +130,8 @@ async function alternate(sides: Sides, repeats: number, seconds: number): Promis
   for (; turns < repeats || performance.now() - start < seconds * 1000; turns++) {
     for (let j = 0; j < list.length; j++) {
       const { run, samples } = list[(turns + j) % list.length]
-      let own: Sample | undefined
-      const result = await timed(async () => (own = (await run()) ?? undefined))
-      samples.push({ ...result, ...own })
+      const { result: own, sample } = await timedResult(run)
+      samples.push({ ...sample, ...own })
     }
   }
   return turns

@@ -35,23 +35,28 @@ export function summarize(values: readonly number[]): Summary {
 export const median = (values: readonly number[]): number => summarize(values).median
 
 /** One repetition of `run`, timed. */
-export async function timed(run: () => Promise<unknown>): Promise<Sample> {
+export const timed = async (run: () => Promise<unknown>): Promise<Sample> => (await timedResult(run)).sample
+
+export async function timedResult<T>(run: () => Promise<T>): Promise<{ result: T; sample: Sample }> {
   const stolen = stolenSoFar()
   const cpu = process.cpuUsage()
   const start = performance.now()
-  await run()
+  const result = await run()
   const wall = performance.now() - start
   const { user, system } = process.cpuUsage(cpu)
-  return { wall, cpu: (user + system) / 1000, stolen: stolenShare(stolenSoFar() - stolen, wall) }
+  const sample = { wall, cpu: (user + system) / 1000, stolen: stolenShare(stolenSoFar() - stolen, wall) }
+  return { result, sample }
 }
 
 /** A repetition with less of its processors' time stolen tells of two programs, with more of their neighbours. */
 const undisturbedShare = 0.01
 const leastUndisturbed = 7
 
+export const isUndisturbed = ({ stolen = Infinity }: Sample): boolean => stolen <= undisturbedShare
+
 /** Wall-clock times of the repetitions that the host left alone; undefined where they are few. */
 export function undisturbed(samples: readonly Sample[]): Summary | undefined {
-  const found = samples.filter(({ stolen = Infinity }) => stolen <= undisturbedShare)
+  const found = samples.filter(isUndisturbed)
   return found.length < leastUndisturbed ? undefined : summarize(found.map(({ wall }) => wall))
 }
 
