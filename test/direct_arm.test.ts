@@ -136,6 +136,22 @@ describe('the direct arm', () => {
     },
   )
 
+  it('amends in proportion to what was lost, over the slices that lost some', async () => {
+    const how = { epochs: 6, fit: { batchSize: 32, learningRate: 0.05 }, slices: 3 }
+    const record = await logged(how, makeData([], 300))
+    const [slices] = record.rows
+    const visits = async (lost: readonly number[], amend: 'slices' | 'none') => {
+      const keys = lost.flatMap((count, i) => slices[i].slice(0, count).map(({ key }) => key))
+      return (await plan(record, { keys, prefer: 'direct', amend })).direct?.visits ?? NaN
+    }
+    const amended = async (...lost: number[]) => (await visits(lost, 'slices')) - (await visits(lost, 'none'))
+    // 20 rows a lost row, in whole batches: 1, 2 and 4 of them.
+    expect([await amended(1), await amended(0, 3), await amended(2, 0, 4)]).toEqual([32, 64, 128])
+    // Three epochs over what stays of the slice at most.
+    expect(await amended(0, 0, 50)).toBe(3 * (slices[2].length - 50))
+    await record.close()
+  })
+
   it('leaves no guarantee and no trace, and retraining from before it gives the exact bits again', async () => {
     const slices = 4
     const record = await logged({ slices, epochs: 10 })

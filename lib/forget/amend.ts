@@ -9,84 +9,104 @@ import type { DirectSettings, Manifest } from '../record/format.js'
 import { keyWords, orderOf, type PlacedRow } from '../record/rows.js'
 import type { SliceRun } from './logged_run.js'
 
-export interface Amending {
-  model: Model
-  data: Dataset
+/** What an amendment is of. */
+export interface Amended {
   manifest: Manifest
   /** Of the run that is amended. */
-  options: SgdOptions
   run: SliceRun
-  /** Rows that stay, by slice, and which slices lost rows. */
+  /** Rows that stay, by slice, which slices lost rows, and how many they lost. */
   slices: readonly (readonly PlacedRow[])[]
   touched: readonly boolean[]
+  lost: number
+}
+
+export interface Amending extends Amended {
+  model: Model
+  data: Dataset
+  options: SgdOptions
   passes: PassOptions
 }
 
-export interface Amended {
-  visits: number
+/** Runs of SGD one after the other, over the same rows in other orders. */
+export interface Amendment {
+  rows: readonly PlacedRow[]
+  /** Of each run; where more than one, each but the last is an epoch. */
+  steps: readonly number[]
 }
 
-/** Passes at most. */
-export const mostPasses = 3
-/** The loss has settled where a pass lowers it by less than this share. */
+/** Epochs at most. */
+const mostEpochs = 3
+/** The loss has settled where an epoch lowers it by less than this share. */
 const settled = 0.02
-/** Batches of a pass at least: in small shards a quarter of the rows would be a few steps. By measurement. */
-const leastBatches = 8
+/**
+ * Rows visited for each that was lost. By measurement: with three of them a tenth of the rows leaves more damage than
+ * retraining does, and many more for few lost rows teach those that stay by heart.
+ */
+const visitsPerLost = 20
 /** Share of the run's rate. By measurement, as a tenth leaves shards that lost many rows behind retraining. */
 const rateShare = 0.2
 
 /**
- * Rows of the amendment on slices: those that stay of the slices that lost rows, a quarter of all that stay at most, or a
- * few batches, chosen by their keys' order in an epoch that training never had.
+ * The amendment on slices: in proportion to what was lost, over rows that stay of the slices that lost some, in the orders
+ * of epochs that training never had.
  */
-export function amendedRows({
-  manifest,
-  run,
-  slices,
-  touched,
-}: Omit<Amending, 'model' | 'data' | 'options' | 'passes'>) {
+export function amendmentOf(
+  amend: DirectSettings['amend'],
+  { manifest, run, slices, touched, lost }: Amended,
+): Amendment {
+  if (amend === 'none') return { rows: [], steps: [] }
+  if (typeof amend === 'number') return { rows: run.rows, steps: [amend] }
   const rows = slices.flatMap((list, i) => (touched[i] ? list : []))
-  const words = rows.map(({ key }) => keyWords(key))
-  const most = Math.max(leastBatches * (manifest.fit.batchSize ?? 128), Math.ceil(run.rows.length / 4))
-  return [...orderOf(words, manifest.seed, run.epochsBefore + run.epochs).subarray(0, most)].map((i) => rows[i])
+  const batch = batchOf(manifest)
+  const epoch = Math.ceil(rows.length / batch)
+  const wanted = Math.min(Math.ceil((visitsPerLost * lost) / batch), mostEpochs * epoch)
+  const steps = Array.from({ length: Math.ceil(wanted / epoch) }, (_, i) => Math.min(epoch, wanted - i * epoch))
+  return { rows, steps: rows.length > 0 ? steps : [] }
 }
 
-/** Fine-tunes the weights in place; momentum begins at zero, and is left as the fine-tuning leaves it. */
-export async function amendOf(amend: DirectSettings['amend'], given: Amending, tensors: FitTensors): Promise<Amended> {
-  if (amend === 'none') return { visits: 0 }
-  const { model, run } = given
+/** Which slices of a shard lose rows, and how many. */
+export function lostOf(slices: readonly (readonly PlacedRow[])[], gone: ReadonlySet<PlacedRow>) {
+  const lost = slices.map((rows) => rows.filter((row) => gone.has(row)).length)
+  return { touched: lost.map((count) => count > 0), lost: lost.reduce((a, b) => a + b, 0) }
+}
+
+/** Fine-tunes the weights in place; momentum begins at zero, and is left as the fine-tuning leaves it. Returns visits. */
+export async function amendBy(amend: DirectSettings['amend'], given: Amending, tensors: FitTensors): Promise<number> {
+  const { rows, steps } = amendmentOf(amend, given)
+  if (steps.length === 0) return 0
+  const { model, manifest } = given
   await model.replace(tensors.weights, new Map())
   let visits = 0
-  if (typeof amend === 'number') visits = (await fitRows(given, run.rows, { steps: amend }, 0)).visits
-  else {
-    const rows = amendedRows(given)
-    let last = Infinity
-    for (let pass = 0; pass < mostPasses && rows.length > 0; pass++) {
-      const { loss, visits: each } = await fitRows(given, rows, { epochs: 1 }, pass)
-      visits += each
-      if (loss > (1 - settled) * last) break
-      last = loss
-    }
+  let last = Infinity
+  for (const [i, count] of steps.entries()) {
+    const loss = await fitRows(given, rows, count, i)
+    visits += visitsOfSteps(count, rows.length, batchOf(manifest))
+    if (loss > (1 - settled) * last) break
+    last = loss
   }
   await tensors.weights.copyFrom(await model.engine.weights('float32'))
   await tensors.velocity.fill(0)
-  return { visits }
+  return visits
 }
 
-/** Rows that a pass, or so many steps, visit. */
-export function amendedVisits(amend: DirectSettings['amend'], rows: number, batch: number): number {
-  if (typeof amend !== 'number') return amend === 'none' ? 0 : rows
-  const whole = Math.ceil(rows / batch)
-  return Math.floor(amend / whole) * rows + Math.min((amend % whole) * batch, rows)
+/** Rows that an amendment visits, or the most where its loss may settle before. */
+export const amendedVisits = ({ rows, steps }: Amendment, manifest: Manifest): number =>
+  steps.reduce((sum, count) => sum + visitsOfSteps(count, rows.length, batchOf(manifest)), 0)
+
+function visitsOfSteps(steps: number, rows: number, batch: number): number {
+  const epoch = Math.ceil(rows / batch)
+  return Math.floor(steps / epoch) * rows + Math.min((steps % epoch) * batch, rows)
 }
+
+const batchOf = ({ fit }: Manifest): number => fit.batchSize ?? 128
 
 async function fitRows(
   { model, data, manifest, options, run, passes }: Amending,
   rows: readonly PlacedRow[],
-  length: { steps: number } | { epochs: number },
-  pass: number,
-): Promise<{ loss: number; visits: number }> {
-  const epochsBefore = run.epochsBefore + run.epochs + pass
+  steps: number,
+  turn: number,
+): Promise<number> {
+  const epochsBefore = run.epochsBefore + run.epochs + turn
   const words = rows.map(({ key }) => keyWords(key))
   const series: RunSeries = {
     order: (epoch) => orderOf(words, manifest.seed, epochsBefore + epoch),
@@ -97,14 +117,13 @@ async function fitRows(
   const { signal } = passes
   const schedule = { type: 'constant', warmup: 0 }
   const learningRate = rateShare * options.learningRate
-  const how = { ...manifest.fit, seed: manifest.seed, ...length, schedule, learningRate, ...(signal && { signal }) }
+  const how = { ...manifest.fit, seed: manifest.seed, steps, schedule, learningRate, ...(signal && { signal }) }
   const part = data.subset(rows.map(({ position }) => position))
   const fit = await SgdRun.prepare(model, part, readFitOptions(how), series)
   try {
     await fit.fit()
     await fit.release()
-    const visits = amendedVisits('steps' in length ? length.steps : 'slices', rows.length, options.batchSize)
-    return { loss: fit.report().loss, visits }
+    return fit.report().loss
   } finally {
     fit.dispose()
     part.dispose()

@@ -1,7 +1,7 @@
 // What a direct update of a record would visit and take: a closed form of seed, keys and logged states.
 import type { TrainingRecord } from '../record.js'
 import type { DirectSettings, Manifest } from '../record/format.js'
-import { amendedRows, amendedVisits, mostPasses } from './amend.js'
+import { amendedVisits, amendmentOf, lostOf } from './amend.js'
 import type { Costs } from './costs.js'
 import { together } from './direct_update.js'
 import { lossesOf, segmentsOf, sliceRuns, statesOf, type SliceRun } from './logged_run.js'
@@ -70,15 +70,11 @@ export function directWork(
       addRun(work, { run, segments, gone, state }, settings)
     }
     const last = sliceRuns(manifest, revocation.remaining[shard]).at(-1)
-    if (last === undefined || last.slice !== manifest.slices || settings.amend === 'none') continue
-    const touched = slices.map((rows) => rows.some((row) => gone.has(row)))
-    const batch = manifest.fit.batchSize ?? 128
-    const some = settings.amend === 'slices'
-    const part = { manifest, run: last, slices: revocation.remaining[shard], touched }
-    const rows = some ? amendedRows(part).length : last.rows.length
-    const visits = (some ? mostPasses : 1) * amendedVisits(settings.amend, rows, batch)
-    work.fits += some ? mostPasses : 1
-    work.amend += visits
+    if (last === undefined || last.slice !== manifest.slices) continue
+    const part = { manifest, run: last, slices: revocation.remaining[shard], ...lostOf(slices, gone) }
+    const amendment = amendmentOf(settings.amend, part)
+    work.fits += amendment.steps.length
+    work.amend += amendedVisits(amendment, manifest)
   }
   work.seconds = (performance.now() - started) / 1000
   return work

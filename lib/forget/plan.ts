@@ -21,8 +21,8 @@ export interface ArmOptions {
   /** Seconds that retraining may take under 'auto'; half of training anew where left out. */
   budget?: number
   /**
-   * After a direct update: 'slices' (default), up to three passes over rows of the slices that lost some, until the loss
-   * settles; so many steps over all rows that stay; or 'none'.
+   * After a direct update: 'slices' (default), 20 rows for each that was lost, of the slices that lost some (three epochs of
+   * them at most, and no longer than until the loss settles); so many steps over all rows that stay; or 'none'.
    */
   amend?: 'none' | 'slices' | number
   /**

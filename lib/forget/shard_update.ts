@@ -11,7 +11,7 @@ import { native, type NativeVector } from '../native.js'
 import type { CheckpointRef, DirectSettings, LogRef, Manifest, ShardState } from '../record/format.js'
 import type { PlacedRow } from '../record/rows.js'
 import type { RecordStore } from '../record/store.js'
-import { amendOf, type Amended } from './amend.js'
+import { amendBy, lostOf } from './amend.js'
 import { Deviation, type StepRule } from './deviation.js'
 import { crossSegment, together, type DirectProducts, type Segment } from './direct_update.js'
 import { ProductDrift, SecantDrift, type Drift } from './drift.js'
@@ -179,7 +179,7 @@ export class ShardUpdater {
         moved.velocity.axpy(1, deviation.velocity),
       ])
       const isLast = run.slice === this.#manifest.slices && 'exact' in ref
-      if (isLast) this.#amended += (await this.#amend(after, options, tensors)).visits
+      if (isLast) this.#amended += await this.#amend(after, options, tensors)
       const identity = this.#identity(options)
       const counters = { step: step - after.stepsBefore, seconds: 0, epochs: [], running: nothing }
       const bytes = await checkpointBytes(this.#model.engine.network, identity, counters, tensors)
@@ -205,11 +205,11 @@ export class ShardUpdater {
     return { options, network: networkDigest(this.#model.description, new Map()), data: 'direct' }
   }
 
-  async #amend(after: SliceRun, options: SgdOptions, tensors: FitTensors): Promise<Amended> {
-    const { remaining } = this.#update
-    const touched = this.#update.slices.map((rows) => rows.some((row) => this.#update.gone.has(row)))
-    const amending = { model: this.#model, data: this.#data, manifest: this.#manifest, options, passes: this.#passes }
-    return amendOf(this.#settings.amend, { ...amending, run: after, slices: remaining, touched }, tensors)
+  async #amend(after: SliceRun, options: SgdOptions, tensors: FitTensors): Promise<number> {
+    const { slices, remaining, gone } = this.#update
+    const amending = { model: this.#model, data: this.#data, options, passes: this.#passes }
+    const amended = { manifest: this.#manifest, run: after, slices: remaining, ...lostOf(slices, gone) }
+    return amendBy(this.#settings.amend, { ...amending, ...amended }, tensors)
   }
 
   #products(run: SliceRun, options: SgdOptions): DirectProducts {
