@@ -37,13 +37,18 @@ export interface EstimateRow {
   wall: Summary
   /** Processor time over threads: what the wall clock would say if nobody else used the machine. */
   cpu: Summary
-  /** Predicted over measured medians; over undisturbed repetitions where the estimate was left alone too. */
+  /** Predicted over measured medians; over undisturbed repetitions where no estimate of the last ten seconds was disturbed. */
   ratio: { wall: number; cpu: number; undisturbed: number | null }
   /** Seconds that the estimate took. */
   calibration: number
   /** Bytes of the engine; `resident` of the process, which has the host's copies and the allocator's pages too. */
   memory: { predicted: number; measured: number; ratio: number; predictedPeak: number; resident: number | null }
 }
+
+/** What an estimate measured is good for others so long, in milliseconds. */
+const goodMilliseconds = 10_000
+/** When an estimate last was disturbed. */
+let disturbed = -Infinity
 
 /** A product is repeated for so long at least. */
 const leastMilliseconds = 1000
@@ -94,6 +99,8 @@ async function measure(
   const { result: predicted, sample: estimating } = await timedResult(() =>
     estimate(model, { quantity, rows, precision }),
   )
+  if (!isUndisturbed(estimating)) disturbed = performance.now()
+  const trusted = performance.now() - disturbed > goodMilliseconds
   const run = product(model, quantity, batch, tangent)
   const memory = await peakMemory(() => run(precision))
   const samples: Sample[] = []
@@ -121,7 +128,7 @@ async function measure(
     ratio: {
       wall: milliseconds / wall.median,
       cpu: milliseconds / cpu.median,
-      undisturbed: alone && isUndisturbed(estimating) ? milliseconds / alone.median : null,
+      undisturbed: alone && trusted ? milliseconds / alone.median : null,
     },
     calibration: predicted.calibration,
     memory: {

@@ -1,11 +1,11 @@
 // Medians with spread of times that alternate, and how they are written.
-import { stolenShare, stolenSoFar } from './stolen.js'
+import { look, stolenShareSince } from './stolen.js'
 
 /** Wall-clock and processor milliseconds of one repetition; the second does not count what other processes took. */
 export interface Sample {
   wall: number
   cpu: number
-  /** Share of the processors' time that the machine's host gave to others meanwhile, where it says. */
+  /** Share of the processors' time that the machine's host gave to others meanwhile and shortly before, where it says. */
   stolen?: number | undefined
 }
 
@@ -38,14 +38,13 @@ export const median = (values: readonly number[]): number => summarize(values).m
 export const timed = async (run: () => Promise<unknown>): Promise<Sample> => (await timedResult(run)).sample
 
 export async function timedResult<T>(run: () => Promise<T>): Promise<{ result: T; sample: Sample }> {
-  const stolen = stolenSoFar()
+  look()
   const cpu = process.cpuUsage()
   const start = performance.now()
   const result = await run()
   const wall = performance.now() - start
   const { user, system } = process.cpuUsage(cpu)
-  const sample = { wall, cpu: (user + system) / 1000, stolen: stolenShare(stolenSoFar() - stolen, wall) }
-  return { result, sample }
+  return { result, sample: { wall, cpu: (user + system) / 1000, stolen: stolenShareSince(start) } }
 }
 
 /** A repetition with less of its processors' time stolen tells of two programs, with more of their neighbours. */

@@ -131,7 +131,14 @@ function memoryOf(model: Model, counted: readonly Counted[], work: Work, rows: n
   const vectors = work.vectors * model.engine.network.vectorLength * width
   const working = Math.max(...counted.map(({ numbers }) => numbers.workingBytes))
   const rowValues = model.inputShape.reduce((a, b) => a * b, 1)
-  const staged = Math.max(...counted.map(({ numbers, runs }) => Math.min(inFlight, runs) * numbers.bufferBytes))
+  const staged = Math.max(
+    ...counted.map(({ program: { batch }, numbers, runs }) => {
+      const copies = Math.min(inFlight, runs)
+      // Whole batches of float32 rows go from where they are held; the last, filled up, is put together first.
+      const straight = width === 4 ? copies - Number(rows % batch > 0) : 0
+      return copies * numbers.bufferBytes - straight * batch * rowValues * width
+    }),
+  )
   const host = 4 * rows * rowValues + staged + work.outputs * width
   return { peak: plan + buffers + vectors + working + host, plan, buffers, vectors, working, host }
 }

@@ -166,7 +166,7 @@ export interface RowRange {
   first: number
 }
 
-/** Rows of a dataset as they came, in native memory. */
+/** Rows of a dataset, or of a call's arrays, as they came, in native memory. */
 export interface NativeRows extends Disposable {
   readonly type: 'uint8' | 'float32'
   /** Values in a row. */

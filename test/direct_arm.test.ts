@@ -149,6 +149,16 @@ describe('the direct arm', () => {
     expect([await amended(1), await amended(0, 3), await amended(2, 0, 4)]).toEqual([32, 64, 128])
     // Three epochs over what stays of the slice at most.
     expect(await amended(0, 0, 50)).toBe(3 * (slices[2].length - 50))
+    // What is less than an epoch cannot settle before: it is visited as planned.
+    const keys = slices[1].slice(0, 3).map(({ key }) => key)
+    const planned = await plan(record, { keys, prefer: 'direct' })
+    expect((await forget(record, { keys, prefer: 'direct' })).visits).toBe(planned.direct?.visits)
+    const more = record.rows[0][2].slice(0, 20).map(({ key }) => key)
+    const most = (await plan(record, { keys: more, prefer: 'direct' })).direct?.visits ?? NaN
+    const none = (await plan(record, { keys: more, prefer: 'direct', amend: 'none' })).direct?.visits ?? NaN
+    const { visits: visited } = await forget(record, { keys: more, prefer: 'direct' })
+    expect(visited).toBeLessThanOrEqual(most)
+    expect(visited).toBeGreaterThan(none)
     await record.close()
   })
 

@@ -6,7 +6,17 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Dataset, devices, Model, networks, PalimpsestError, ParameterVector, type ArrayBatch } from '../lib/index.js'
+import {
+  channelStatistics,
+  Dataset,
+  devices,
+  gradientCollision,
+  Model,
+  networks,
+  PalimpsestError,
+  ParameterVector,
+  type ArrayBatch,
+} from '../lib/index.js'
 import { writeSafetensors } from '../lib/safetensors.js'
 import { normals } from './random.js'
 
@@ -384,20 +394,35 @@ describe('devices and loading', () => {
 
 describe('memory', () => {
   it('of the copies of arrays is given back with each call', async () => {
-    const wide = Model.fromNetwork(networks.mlp({ inputShape: [100], hidden: [5], classes, seed: 1 }))
-    const data = { inputs: normals(20_000 * 100, 1), labels: new Int32Array(20_000) }
+    const wide = Model.fromNetwork(networks.convnet({ inputShape: [3, 16, 16], width: 2, classes, seed: 1 }))
+    const rows = 2000
+    const data = {
+      inputs: normals(rows * 3 * 256, 1),
+      labels: Int32Array.from({ length: rows }, (_, i) => i % classes),
+    }
+    const w = await wide.weights()
     const external = () => process.memoryUsage().external
+    const calls: Record<string, () => Promise<unknown>> = {
+      evaluate: () => wide.evaluate(data),
+      measure: () => wide.measure(data),
+      gradient: async () => (await wide.gradient(data)).dispose(),
+      jvp: () => wide.jvp(data, w),
+      linearize: async () => (await wide.linearize(data)).dispose(),
+      channelStatistics: () => channelStatistics(wide, data),
+      gradientCollision: async () => (await gradientCollision(wide, [data, data])).gradient.dispose(),
+    }
     // Nothing is left to a garbage collection, which might not have come yet.
-    const bound = data.inputs.byteLength
-    await wide.measure(data)
-    let before = external()
-    for (let i = 0; i < 8; i++) await wide.measure(data)
-    expect(external() - before).toBeLessThan(bound)
+    const few = async (call: () => Promise<unknown>) => {
+      await call()
+      const before = external()
+      for (let i = 0; i < 4; i++) await call()
+      expect(external() - before).toBeLessThan(data.inputs.byteLength)
+    }
+    for (const call of Object.values(calls)) await few(call)
     data.inputs[data.inputs.length - 1] = NaN
-    before = external()
-    for (let i = 0; i < 8; i++) await expect(wide.measure(data)).rejects.toThrow(/finite/)
-    expect(external() - before).toBeLessThan(bound)
-    wide.dispose()
+    for (const call of Object.values(calls))
+      await few(() => expect(call()).rejects.toThrow(/finite inputs.* in row 1999/))
+    for (const each of [w, wide]) each.dispose()
   })
 
   it('of products grows by no more than 5 MB from 1,000 rows to 100,000', async () => {

@@ -9,8 +9,8 @@ import type { DirectSettings, Manifest } from '../record/format.js'
 import { keyWords, orderOf, type PlacedRow } from '../record/rows.js'
 import type { SliceRun } from './logged_run.js'
 
-/** What an amendment is of. */
-export interface Amended {
+/** What an amendment goes by. */
+export interface AmendmentScope {
   manifest: Manifest
   /** Of the run that is amended. */
   run: SliceRun
@@ -20,7 +20,7 @@ export interface Amended {
   lost: number
 }
 
-export interface Amending extends Amended {
+export interface Amending extends AmendmentScope {
   model: Model
   data: Dataset
   options: SgdOptions
@@ -52,7 +52,7 @@ const rateShare = 0.2
  */
 export function amendmentOf(
   amend: DirectSettings['amend'],
-  { manifest, run, slices, touched, lost }: Amended,
+  { manifest, run, slices, touched, lost }: AmendmentScope,
 ): Amendment {
   if (amend === 'none') return { rows: [], steps: [] }
   if (typeof amend === 'number') return { rows: run.rows, steps: [amend] }

@@ -208,8 +208,8 @@ export class ShardUpdater {
   async #amend(after: SliceRun, options: SgdOptions, tensors: FitTensors): Promise<number> {
     const { slices, remaining, gone } = this.#update
     const amending = { model: this.#model, data: this.#data, options, passes: this.#passes }
-    const amended = { manifest: this.#manifest, run: after, slices: remaining, ...lostOf(slices, gone) }
-    return amendBy(this.#settings.amend, { ...amending, ...amended }, tensors)
+    const scope = { manifest: this.#manifest, run: after, slices: remaining, ...lostOf(slices, gone) }
+    return amendBy(this.#settings.amend, { ...amending, ...scope }, tensors)
   }
 
   #products(run: SliceRun, options: SgdOptions): DirectProducts {

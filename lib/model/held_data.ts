@@ -50,7 +50,6 @@ export function holdData(data: Data, model: Shape, needLabels: boolean): Held {
     checkDataset(data, model, needLabels)
     return data
   }
-  // Read once: a getter may give another array the next time.
   const { inputs, labels: given } = arraysOf(data)
   const width = widthOf(model)
   const rows = checkLength(inputs, width, model)
@@ -126,9 +125,10 @@ function checkDataset(data: Dataset, model: Shape, needLabels: boolean): number 
   return rows
 }
 
+/** Each read once: a getter may give another array the next time. */
 function arraysOf(data: ArrayBatch): ArrayBatch {
-  const inputs: unknown = (data as ArrayBatch | null | undefined)?.inputs
-  if (inputs instanceof Float32Array) return { inputs, ...(data.labels !== undefined && { labels: data.labels }) }
+  const { inputs, labels } = (data ?? {}) as { inputs?: unknown; labels?: Int32Array }
+  if (inputs instanceof Float32Array) return { inputs, ...(labels !== undefined && { labels }) }
   if (inputs !== undefined) throw invalid('data.inputs', 'a Float32Array', inputs)
   throw invalid('data', 'a Dataset, or { inputs: Float32Array, labels: Int32Array }', data)
 }

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { PalimpsestError } from '../errors.js'
 import { Model } from '../model.js'
-import { checkData, holdData, type Data } from '../model/held_data.js'
+import { withHeld, type Data } from '../model/held_data.js'
 import { checkPassOptions, type PassOptions } from '../model/passes.js'
 import { runPass } from '../model/products.js'
 import type { DType, FloatArray } from '../native.js'
@@ -79,26 +79,26 @@ export async function channelStatistics(
   const { responses, precision, signal, onProgress } = readOptions(options, table, 'channelStatistics()')
   const passes: PassOptions = { ...(signal && { signal }), ...(onProgress && { onProgress }) }
   checkPassOptions(passes)
-  const held = holdData(data, model.engine, true)
-  checkData(held, model.engine, true)
   const { description, classes } = model
   const layers = scoredLayers(description)
   const taps = layers.map(({ node }) => tapOf(description, node, responses))
   const sums = layers.map(({ slots }) => new PairSums(classes * slots.length))
   const counts = new Array<number>(classes).fill(0)
-  await runPass(model.engine, {
-    phase: 'channelStatistics',
-    program: { quantity: 'channelStatistics', dtype: precision, taps },
-    data: held,
-    options: passes,
-    needLabels: true,
-    batch: microBatch,
-    inputs: ({ labels }) => ({ cotangents: oneHot(labels as Int32Array, classes) }),
-    collect: (outputs, { labels, rows }) => {
-      for (let i = 0; i < rows; i++) counts[(labels as Int32Array)[i]]++
-      outputs.forEach((parts, layer) => sums[layer].addParts(parts))
-    },
-  })
+  await withHeld(data, model.engine, true, (held) =>
+    runPass(model.engine, {
+      phase: 'channelStatistics',
+      program: { quantity: 'channelStatistics', dtype: precision, taps },
+      data: held,
+      options: passes,
+      needLabels: true,
+      batch: microBatch,
+      inputs: ({ labels }) => ({ cotangents: oneHot(labels as Int32Array, classes) }),
+      collect: (outputs, { labels, rows }) => {
+        for (let i = 0; i < rows; i++) counts[(labels as Int32Array)[i]]++
+        outputs.forEach((parts, layer) => sums[layer].addParts(parts))
+      },
+    }),
+  )
   layers.forEach(({ name }, i) => sums[i].check(name))
   return {
     format,

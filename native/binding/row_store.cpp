@@ -15,7 +15,7 @@ namespace palimpsest {
 namespace {
 
 [[noreturn]] void refuse_memory(const std::string& bytes) {
-  throw Error(ErrorCode::out_of_memory, "expected " + bytes + " bytes for the rows of a dataset, got none of them");
+  throw Error(ErrorCode::out_of_memory, "expected " + bytes + " bytes for rows, got none of them");
 }
 
 }  // namespace

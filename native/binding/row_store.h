@@ -1,4 +1,4 @@
-// RowStore: rows of a dataset as they came, one after another in the process's memory.
+// RowStore: rows of a dataset, or of a call's arrays, as they came, one after another in the process's memory.
 #pragma once
 
 #include <cstddef>
