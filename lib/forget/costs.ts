@@ -171,7 +171,7 @@ export function secondsOfJobs(visits: readonly number[], { start, training, work
 
 const times = 5
 /** Seconds after which the two clocks can be compared. */
-const comparable = 0.02
+const comparable = 0.15
 
 /** The medians of a few times, for so many seconds at least, and the sums of all. */
 async function timesOf(
