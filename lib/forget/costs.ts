@@ -105,7 +105,9 @@ export async function measureCosts(
     const seconds = ({ wall, processor }: Took) => (stretch !== undefined && threads === 1 ? stretch * processor : wall)
     const gradient = seconds(many) / some.size
     const alike = local && threads === environment.threads
-    const trained = trainingCosts(manifest, alike ? stretch : undefined) ?? { start: 0, training: gradient, workers: 1 }
+    const state = flushed + 4 * seconds(read)
+    const known = trainingCosts(manifest, state, alike ? stretch : undefined)
+    const trained = known ?? { start: 0, training: gradient, workers: 1 }
     return {
       ...trained,
       model: seconds(first),
@@ -113,7 +115,7 @@ export async function measureCosts(
       gradient,
       hessian: curved ? seconds(curved) / some.size : 0,
       vector: seconds(pass) / passes.length,
-      state: flushed + 4 * seconds(read),
+      state,
       file: flushed,
       normalized,
     }
@@ -134,16 +136,19 @@ async function readLast(store: RecordStore): Promise<void> {
 }
 
 /**
- * From the entries of the ledger whose jobs were timed; undefined where there is none. `stretch`: what a second of this
- * machine's processors takes on the wall now, in place of what it took then.
+ * From the entries of the ledger whose jobs were timed; undefined where there is none. `state`: seconds of the checkpoint
+ * that ends every slice. `stretch`: what a second of this machine's processors takes on the wall now, in place of what it
+ * took then.
  */
 function trainingCosts(
-  { ledger }: Manifest,
+  { ledger, slices }: Manifest,
+  state: number,
   stretch: number | undefined,
 ): Pick<Costs, 'start' | 'training' | 'workers'> | undefined {
-  const served = ledger.flatMap(({ jobs, seconds, visits }) =>
-    jobs && visits > 0 ? [{ ...jobs, elapsed: seconds, visits }] : [],
-  )
+  const served = ledger.flatMap(({ jobs, seconds, visits, shards }) => {
+    const states = shards.reduce((sum, { slice }) => sum + slices - slice + 1, 0)
+    return jobs && visits > 0 ? [{ ...jobs, elapsed: seconds, visits, states }] : []
+  })
   if (served.length === 0) return undefined
   const workers = served[served.length - 1].atOnce
   const load = ({ seconds, processorSeconds = NaN }: (typeof served)[number]) =>
@@ -154,17 +159,24 @@ function trainingCosts(
   )
   return {
     workers,
-    training: sum((each) => load(each) * each.seconds) / sum(({ visits }) => visits),
+    training: sum((each) => load(each) * rowSeconds(each, state)) / sum(({ visits }) => visits),
     start: Math.max(0, starts.reduce((a, b) => a + b, 0) / starts.length),
   }
 }
 
-/** Seconds until jobs over so many rows each have ended, each taken by the worker that is free first. */
-export function secondsOfJobs(visits: readonly number[], { start, training, workers }: Costs): number {
+/** What jobs took without their checkpoints; half of it at least, as what a checkpoint takes now is no more than a guess. */
+const rowSeconds = ({ seconds, states }: { seconds: number; states: number }, state: number): number =>
+  Math.max(seconds / 2, seconds - states * state)
+
+/** Seconds until jobs over so many rows and slices each have ended, each taken by the worker that is free first. */
+export function secondsOfJobs(
+  jobs: readonly { visits: number; slices: number }[],
+  { start, training, state, workers }: Costs,
+): number {
   const free = Array.from({ length: workers }, () => 0)
-  for (const each of visits) {
+  for (const { visits, slices } of jobs) {
     const next = free.indexOf(Math.min(...free))
-    free[next] += start + training * each
+    free[next] += start + slices * state + training * visits
   }
   return Math.max(...free)
 }

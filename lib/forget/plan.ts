@@ -117,11 +117,13 @@ export async function planOf(
   const costs = await measureCosts(record, store, { drift: how.drift, local: runner === undefined, signal })
   const works = worksOf(manifest, revocation)
   const all = revocation.remaining.map((slices, shard) => ({ shard, slices, first: 1, start: undefined }))
-  const [visits, full] = [works, all].map((list) => list.map((work) => visitsOf(work, manifest.epochs)))
-  const sum = (list: readonly number[]) => list.reduce((a, b) => a + b, 0)
+  const [some, full] = [works, all].map((list) =>
+    list.map((work) => ({ visits: visitsOf(work, manifest.epochs), slices: manifest.slices - work.first + 1 })),
+  )
+  const sum = (list: readonly { visits: number }[]) => list.reduce((total, { visits }) => total + visits, 0)
   const exact: ArmPlan = {
-    visits: sum(visits),
-    seconds: secondsOfJobs(visits, costs),
+    visits: sum(some),
+    seconds: secondsOfJobs(some, costs),
     exactness: 'bits',
     storage: rewritten(
       manifest.states,
