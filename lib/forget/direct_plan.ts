@@ -6,11 +6,14 @@ import type { Costs } from './costs.js'
 import { together } from './direct_update.js'
 import { lossesOf, segmentsOf, sliceRuns, statesOf, type SliceRun } from './logged_run.js'
 import type { Revocation } from './revoked.js'
+import { roomFor } from './row_sums.js'
 import { groupLength } from './shard_update.js'
 
 interface Work {
   /** Rows: revoked ones, those that curvature is measured on, rows of Hessian products, rows of the amendment. */
   lost: number
+  /** The revoked ones and what fills their programs up. */
+  computed: number
   probe: number
   drift: number
   amend: number
@@ -18,12 +21,16 @@ interface Work {
   calls: number
   states: number
   vectors: number
-  /** Runs of SGD in the amendment, and shards. */
+  /** Runs of SGD in the amendment, programs of other sizes, and shards. */
   fits: number
+  programs: number
   shards: number
   /** Seconds that finding all this took: the update finds the same steps and rows again. */
   seconds: number
 }
+
+/** Of a program, as most networks have it on the CPU. */
+const mostRows = 256
 
 /** Index, manifest, the note of the request, and the removal of what was. */
 const filesApart = 4
@@ -36,12 +43,12 @@ export function directVisits({ lost, probe, drift, amend }: Work): number {
 }
 
 export function directSeconds(work: Work, costs: Costs): number {
-  const { lost, probe, drift, amend, calls, states, vectors, fits, shards, seconds } = work
+  const { computed, probe, drift, amend, calls, states, vectors, fits, programs, shards, seconds } = work
   return (
     seconds +
-    (shards + 0.25 * fits) * costs.model +
+    (shards + 0.25 * (fits + programs)) * costs.model +
     calls * costs.call +
-    (lost + probe) * costs.gradient +
+    (computed + probe) * costs.gradient +
     amend * costs.training +
     drift * costs.hessian +
     vectors * costs.vector +
@@ -58,17 +65,18 @@ export function directWork(
 ): Work {
   const gone = new Set(revocation.revoked)
   const started = performance.now()
-  const rows = { lost: 0, probe: 0, drift: 0, amend: 0 }
-  const work: Work = { ...rows, calls: 0, states: 0, vectors: 0, fits: 0, shards: 0, seconds: 0 }
+  const rows = { lost: 0, computed: 0, probe: 0, drift: 0, amend: 0 }
+  const work: Work = { ...rows, calls: 0, states: 0, vectors: 0, fits: 0, programs: 0, shards: 0, seconds: 0 }
   for (const { shard, slice } of revocation.touched) {
     work.shards++
     const slices = record.rows[shard]
-    const state = { begun: false }
+    const state = { begun: false, sizes: new Set<number>() }
     for (const run of sliceRuns(manifest, slices)) {
       if (run.slice < slice) continue
       const segments = segmentsOf(statesOf(manifest.states[shard], run), run, lossesOf(run, manifest, gone))
       addRun(work, { run, segments, gone, state }, settings)
     }
+    work.programs += state.sizes.size
     const last = sliceRuns(manifest, revocation.remaining[shard]).at(-1)
     if (last === undefined || last.slice !== manifest.slices) continue
     const part = { manifest, run: last, slices: revocation.remaining[shard], ...lostOf(slices, gone) }
@@ -84,7 +92,7 @@ interface Part {
   run: SliceRun
   segments: ReturnType<typeof segmentsOf>
   gone: ReadonlySet<SliceRun['rows'][number]>
-  state: { begun: boolean }
+  state: { begun: boolean; sizes: Set<number> }
 }
 
 function addRun(work: Work, { run, segments, gone, state }: Part, settings: DirectSettings): void {
@@ -97,7 +105,13 @@ function addRun(work: Work, { run, segments, gone, state }: Part, settings: Dire
     if (state.begun && settings.drift === 'products') work.drift += settings.products * probe
     state.begun ||= losses.length > 0
     const groups = together(losses, groupLength(run))
-    work.lost += groups.reduce((sum, { rows }) => sum + rows.length, 0)
+    for (const { rows } of groups) {
+      if (rows.length === 0) continue
+      const room = Math.min(roomFor(rows.length), mostRows)
+      state.sizes.add(room)
+      work.lost += rows.length
+      work.computed += room * Math.ceil(rows.length / room)
+    }
     work.calls += groups.length + 2
     work.states++
     work.vectors += aState + groups.length * aGroup

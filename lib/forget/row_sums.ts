@@ -17,6 +17,9 @@ export interface SumOptions {
   tangents?: NativeVector
 }
 
+/** Rows that a program for so many has: few sizes, so that one that was planned serves all lists up to its own. */
+export const roomFor = (rows: number): number => 2 ** Math.ceil(Math.log2(rows))
+
 export class RowSums {
   readonly #model: Model
   readonly #data: Dataset
@@ -46,8 +49,7 @@ export class RowSums {
     const { loss, parameters, augment, seed } = options
     const wanted = { quantity, loss, ...(parameters && { parameters }) }
     const { programs } = this.#model.engine
-    // Few sizes, powers of two: a program is planned once and serves all lists up to its size.
-    const size = await programs.batchSize(wanted, 2 ** Math.ceil(Math.log2(positions.length)))
+    const size = await programs.batchSize(wanted, roomFor(positions.length))
     const program = await programs.get({ ...wanted, batch: size })
     const changed = epoch !== undefined && (augment.pad > 0 || augment.flip)
     const how = changed && { augment: { ...augment, seed, epoch, draws: this.#draws } }
