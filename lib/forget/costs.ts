@@ -24,7 +24,7 @@ export interface Costs {
   hessian: number
   /** One pass over a parameter vector. */
   vector: number
-  /** Reading a state and writing one; a file of a few bytes. */
+  /** Reading a state and writing one, in a worker too; a file of a few bytes. */
   state: number
   file: number
   /** Whether batches were normalised together. */

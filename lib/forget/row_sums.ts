@@ -17,7 +17,7 @@ export interface SumOptions {
   tangents?: NativeVector
 }
 
-/** Rows that a program for so many has: few sizes, so that one that was planned serves all lists up to its own. */
+/** Rows that a program for so many has: few sizes, so that one that was planned serves other lists too. */
 export const roomFor = (rows: number): number => 2 ** Math.ceil(Math.log2(rows))
 
 export class RowSums {
