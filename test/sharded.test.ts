@@ -244,6 +244,12 @@ describe('a record', () => {
     expect(visits).toBeGreaterThan(30)
     const { record } = await fitSharded(model, makeData(), { ...base, ...shape, folder })
     expect(bits(record)).toEqual(bits(whole))
+    // The ledger's jobs are those of the last call: it had no more to train than was left.
+    const all = shape.shards * shape.slices
+    expect(whole.ledger[0].jobs?.slices).toBe(all)
+    const left = all - (record.ledger[0].jobs?.slices ?? NaN)
+    expect(left).toBeGreaterThanOrEqual(0)
+    expect(left).toBeLessThan(all)
     await record.close()
     // Done already: nothing is run.
     const again = await fitSharded(model, makeData(), { ...base, ...shape, folder })

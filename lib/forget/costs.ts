@@ -146,7 +146,8 @@ function trainingCosts(
   stretch: number | undefined,
 ): Pick<Costs, 'start' | 'training' | 'workers'> | undefined {
   const served = ledger.flatMap(({ jobs, seconds, visits, shards }) => {
-    const states = shards.reduce((sum, { slice }) => sum + slices - slice + 1, 0)
+    // A fit that was broken off and ended later names all shards, its jobs trained what was left.
+    const states = jobs?.slices ?? shards.reduce((sum, { slice }) => sum + slices - slice + 1, 0)
     return jobs && visits > 0 ? [{ ...jobs, elapsed: seconds, visits, states }] : []
   })
   if (served.length === 0) return undefined

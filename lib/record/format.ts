@@ -68,8 +68,8 @@ export interface LedgerEntry {
   /** Rows that went through the network, forwards and back. */
   visits: number
   seconds: number
-  /** Jobs that trained, the seconds of all of them in their workers, and how many ran side by side. */
-  jobs?: { count: number; seconds: number; processorSeconds?: number; atOnce: number }
+  /** Jobs that trained, the slices that they ended, the seconds of all of them in their workers, how many ran side by side. */
+  jobs?: { count: number; slices?: number; seconds: number; processorSeconds?: number; atOnce: number }
   /** When it was done, ISO 8601. */
   at: string
 }

@@ -118,7 +118,8 @@ export async function trainShards(
     if (each.status === 'rejected') throw each.reason
     return each.value
   })
-  return totalsOf(results, sideBySide(runner, store.manifest))
+  const slices = works.reduce((sum, { first }) => sum + store.manifest.slices - first + 1, 0)
+  return { slices, ...totalsOf(results, sideBySide(runner, store.manifest)) }
 }
 
 /** Processor seconds only where every job said them. */
