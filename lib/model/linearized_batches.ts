@@ -47,8 +47,8 @@ export class LinearizedBatches {
   }
 
   /**
-   * Plans; nothing is linearised yet. What is not held whole is read in every sweep: `data` must last as long. Micro-batches are as large as those of products, whatever the memory, so that results
-   * do not depend on it.
+   * Plans; nothing is linearised yet. Micro-batches are as large as those of products, whatever the memory, so that results
+   * do not depend on it. What is not held whole is read in every sweep: `data` must last as long.
    *
    * Throws ERR_OUT_OF_MEMORY where `memory` is too small for one micro-batch, or (`whole`) for all of them.
    */
