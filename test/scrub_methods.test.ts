@@ -77,8 +77,32 @@ describe("method 'mnemonic'", () => {
     const mean = before.margins.reduce((a, b) => a + b, 0) / classes
     expect(kept.margins[2]).toBeLessThanOrEqual(-2 * mean)
     expect(kept.margins[2]).toBeGreaterThan(-2 * mean * 1.2)
-    expect(report.options).toMatchObject({ class: 2, balance: 'each', floor: 0, margin: 2 })
+    expect(report.options).toMatchObject({ class: 2, direction: 'same', balance: 'each', floor: 0, margin: 2 })
     expect(structuredClone(report)).toEqual(report)
+  })
+
+  it('moves each parameter as the loss of the code rises, by the same amounts, where that is asked for', async () => {
+    const { model, codes } = await fitted(1, [100])
+    const before = await byName(model)
+    const gradient = await model.gradient({ inputs: codes.get(2), labels: Int32Array.of(2) }, { precision: 'float64' })
+    const [plain, chosen] = [await model.clone(), await model.clone()]
+    const caps = { lambda1: 0.05, lambda2: 0.2 }
+    const own = { method: 'mnemonic', class: 2, codes } as const
+    const [one, each] = [
+      await scrub(plain, { ...own, ...caps }),
+      await scrub(model, { ...own, ...caps, direction: 'gradient' }),
+    ]
+    expect([one.options.direction, each.options.direction, each.sign]).toEqual(['same', 'gradient', 1])
+    const [same, moved] = [await byName(plain), await byName(model)]
+    for (const [name, values] of before) {
+      const g = gradient.getFloat64(name)
+      const [a, b] = [same, moved].map((after) => (after.get(name) as Float64Array).map((w, i) => w - values[i]))
+      b.forEach((step, i) => expect(Math.abs(step - Math.sign(g[i]) * one.sign * a[i])).toBeLessThan(1e-6))
+    }
+    const report = await scrub(chosen, { ...own, direction: 'gradient' })
+    expect(report.options).toMatchObject({ direction: 'gradient', margin: 4 })
+    expect((await chosen.measure(rows.where({ class: 2 }))).accuracy).toBeLessThan(0.1)
+    expect(report.scores.plus.score).toBe(2)
   })
 
   it('leaves parameters that no code reaches, or moves them as released', async () => {
@@ -108,6 +132,7 @@ describe("method 'mnemonic'", () => {
     ],
     ['one cap without the other', { lambda1: 1 }, /'lambda2'/],
     ['caps that are not above 0', { lambda1: 0, lambda2: 1 }, /'lambda1'/],
+    ['a direction that is not there', { direction: 'up' as never }, /'direction'/],
     ['what are no codes', { codes: 'codes.safetensors' as never }, /MnemonicCodes\.load/],
   ])('refuses %s', async (_, options, message) => {
     const { model, codes } = await fitted()

@@ -16,6 +16,9 @@ export interface CodeScores {
   losses: number[]
 }
 
+/** Which way the parameters move: all with one sign (the paper), or each as the class's own loss rises. */
+export type Direction = 'same' | 'gradient'
+
 export interface Choice {
   caps: Caps
   sign: 1 | -1
@@ -92,11 +95,14 @@ export class CodeScorer {
     }
   }
 
-  /** Both signs; the one with the larger score, minus where they tie (Yamashita et al. 2024, Algorithm 2). */
-  async compare(ratios: readonly TensorRatio[], caps: Caps): Promise<Choice> {
+  /**
+   * Both signs; the one with the larger score, minus where they tie (Yamashita et al. 2024, Algorithm 2). Along the
+   * gradient plus: against it the class would only become better known.
+   */
+  async compare(ratios: readonly TensorRatio[], caps: Caps, direction: Direction): Promise<Choice> {
     const plus = await this.score(ratios, caps, 1)
     const minus = await this.score(ratios, caps, -1)
-    return { caps, sign: plus.score > minus.score ? 1 : -1, plus, minus }
+    return { caps, sign: direction === 'gradient' || plus.score > minus.score ? 1 : -1, plus, minus }
   }
 
   /** The largest ratio and step of each tensor. */
@@ -140,45 +146,85 @@ function scoresOf(logits: Float32Array, classes: number, label: number): CodeSco
 const halvings = 6
 /** Decades of the largest step within which lambda1 is looked for where there is no lambda2. */
 const decades = [-8, 4] as const
-/** Shares of the margin that is asked for: the next is tried where one destroys the other codes. */
+/** Shares of the margin that is asked for: the next is tried where one harms the other codes too much. */
 const shares = [1, 0.84, 0.71, 0.59, 0.5, 0.42, 0.35, 0.3, 0.25]
 
+interface Way {
+  direction: Direction
+  signs: readonly (1 | -1)[]
+  /** Times the margin that is asked for: a code follows its own gradient sooner than the data of its class do. */
+  farther: number
+  /** Mean loss of the other codes that is borne, as a share of chance's. */
+  bearable: number
+}
+
+/** In the order of preference. */
+const ways: readonly Way[] = [
+  { direction: 'same', signs: [-1, 1], farther: 1, bearable: 1 / 20 },
+  { direction: 'gradient', signs: [1], farther: 2, bearable: 1 / 4 },
+]
+
 /**
- * Caps and sign without a number to tune, from losses and margins of the codes. For each sign the smallest lambda1 at
- * which the destroyed class's code is wrong by `multiple` times the codes' mean margin (decades, then halvings), with no
- * lambda2, and under ever smaller ones as long as each halves the mean loss on the other codes; of both signs the one
- * with less of it. Where that is more than a quarter of chance's, ln(K) / 4, the same for less of a margin; where it is
- * above chance's at every margin, ERR_NOT_CONVERGED.
+ * Direction, caps and sign without a number to tune, from losses and margins of the codes. For each sign the smallest
+ * lambda1 at which the destroyed class's code is wrong by `multiple` times the codes' mean margin (decades, then
+ * halvings), with no lambda2, and under ever smaller ones as long as each halves the mean loss on the other codes; of
+ * both signs the one with less of it. Where that is more than a twentieth of chance's, ln(K) / 20, the same for less of
+ * a margin; then along the gradient, from twice the margin on, where a quarter of chance's is borne; then what does
+ * least harm of all. ERR_NOT_CONVERGED where that takes the other codes above chance's loss.
+ *
+ * @param along - the ratios of each direction that may be taken
  */
 export async function chooseOnCodes(
   scorer: CodeScorer,
-  ratios: readonly TensorRatio[],
+  along: Readonly<Partial<Record<Direction, readonly TensorRatio[]>>>,
   multiple: number,
-): Promise<Choice & { margin: number }> {
+): Promise<Choice & { margin: number; direction: Direction }> {
   const { margins } = scorer.before
   const mean = margins.reduce((sum, margin) => sum + Math.abs(margin), 0) / margins.length
-  if (ratios.every(({ largest }) => largest === 0)) {
+  if (Object.values(along).every((ratios) => ratios.every(({ largest }) => largest === 0))) {
     throw unreachable('no gradient at the code of the class, or at none of its parameters')
   }
   const chance = Math.log(margins.length)
-  let best: (Found & { margin: number }) | undefined
-  for (const share of shares) {
-    const margin = share * multiple
-    for (const sign of [-1, 1] as const) {
-      const found = await leastCapped(scorer, ratios, sign, -margin * mean)
-      if (found && (best === undefined || found.retainLoss < best.retainLoss)) best = { ...found, margin }
-    }
-    if (best && best.retainLoss <= chance / 4) break
+  let best: Chosen | undefined
+  for (const way of ways) {
+    const ratios = along[way.direction]
+    const bearable = way.bearable * chance
+    const found = ratios && (await leastHarm(scorer, ratios, way, { multiple, mean, bearable }))
+    if (found === undefined) continue
+    const borne = found.retainLoss <= bearable
+    if (borne || best === undefined || found.retainLoss < best.retainLoss) best = found
+    if (borne) break
   }
   if (best === undefined) throw unreachable('no step along the ratios of either sign')
   if (!(best.retainLoss <= chance)) {
     const loss = `${best.retainLoss.toFixed(2)} on the others by the one with the least harm, above chance's ${chance.toFixed(2)}`
     throw unreachable(`a mean loss of ${loss} (codes shown longer or at a higher rate may cure that)`)
   }
-  const { caps, sign, scores, margin } = best
-  const other = await scorer.score(ratios, caps, sign === 1 ? -1 : 1)
+  const { caps, sign, scores, margin, direction } = best
+  const other = await scorer.score(along[direction] as readonly TensorRatio[], caps, sign === 1 ? -1 : 1)
   const [plus, minus] = sign === 1 ? [scores, other] : [other, scores]
-  return { caps, sign, plus, minus, margin }
+  return { caps, sign, plus, minus, margin, direction }
+}
+
+type Chosen = Found & { margin: number; direction: Direction }
+
+/** Of one direction: the largest margin whose harm is borne, or what does least harm. */
+async function leastHarm(
+  scorer: CodeScorer,
+  ratios: readonly TensorRatio[],
+  { direction, signs, farther }: Way,
+  { multiple, mean, bearable }: { multiple: number; mean: number; bearable: number },
+): Promise<Chosen | undefined> {
+  let best: Chosen | undefined
+  for (const share of shares) {
+    const margin = share * farther * multiple
+    for (const sign of signs) {
+      const found = await leastCapped(scorer, ratios, sign, -margin * mean)
+      if (found && (best === undefined || found.retainLoss < best.retainLoss)) best = { ...found, margin, direction }
+    }
+    if (best && best.retainLoss <= bearable) break
+  }
+  return best
 }
 
 interface Found {

@@ -12,7 +12,7 @@ export interface RatioRules {
   unused: Unused
 }
 
-/** eta of one tensor, where it lies in the flat vector, and its largest value. */
+/** eta of one tensor, where it lies in the flat vector, and its largest value; with signs, the largest absolute one. */
 export interface TensorRatio extends LayoutEntry {
   eta: Float64Array
   largest: number
@@ -66,6 +66,27 @@ function mean(values: Float64Array): number {
   let sum = 0
   for (const value of values) sum += value
   return values.length === 0 ? 0 : sum / values.length
+}
+
+/**
+ * eta_i sign(g_i): along these ratios the loss whose gradient is g rises in every parameter. Not in the paper, which has
+ * one sign for all. A parameter whose gradient is 0 stays where it is.
+ */
+export async function alongGradient(ratios: readonly TensorRatio[], gradient: Float64Array): Promise<TensorRatio[]> {
+  const found: TensorRatio[] = []
+  for (const ratio of ratios) {
+    const { offset, size } = ratio
+    const eta = new Float64Array(size)
+    let largest = 0
+    for (let i = 0; i < size; i++) {
+      eta[i] = ratio.eta[i] * Math.sign(gradient[offset + i])
+      largest = Math.max(largest, Math.abs(eta[i]))
+      if (i % slice === slice - 1) await breathe()
+    }
+    found.push({ ...ratio, eta, largest })
+    await breathe()
+  }
+  return found
 }
 
 /** The caps: lambda1 on the multiplier of eta, lambda2 on the largest step of a tensor. */

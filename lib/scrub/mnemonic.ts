@@ -4,8 +4,8 @@ import { PalimpsestError } from '../errors.js'
 import type { Model } from '../model.js'
 import type { PassOptions } from '../model/passes.js'
 import { check, integer, invalid, number, oneOf, optional, withDefault, type Check } from '../options.js'
-import { fisherRatios, type Caps, type Unused } from './fisher_ratio.js'
-import { chooseOnCodes, CodeScorer, type Choice, type CodeScores } from './code_choice.js'
+import { chooseOnCodes, CodeScorer, type Choice, type CodeScores, type Direction } from './code_choice.js'
+import { alongGradient, fisherRatios, type Caps, type TensorRatio, type Unused } from './fisher_ratio.js'
 import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
 
 /** Mnemonic code: a class is destroyed from one secret code a class; no data are read. */
@@ -20,9 +20,15 @@ export interface MnemonicOptions extends CommonScrubOptions {
   /** Cap on the largest step of a tensor, above 0. */
   lambda2?: number
   /**
+   * 'same' (default with given caps): one sign for all parameters, both tried (the paper's eq. 5). 'gradient': each moves
+   * as the loss of the destroyed class's code rises. With chosen caps and none given, 'gradient' where 'same' harms the
+   * other codes; the report's options say which it was.
+   */
+  direction?: Direction
+  /**
    * Where the caps are chosen: how wrong the destroyed class's code is to become, as a multiple of the margin (logit of
-   * the own class minus the largest other one) that the codes had on average; default 2. Less where that would destroy
-   * the other codes; the report's options say what it was.
+   * the own class minus the largest other one) that the codes had on average; default 2, along the gradient twice
+   * that. Less where it would harm the other codes; the report's options say what it was.
    */
   margin?: number
   /**
@@ -43,14 +49,14 @@ export interface MnemonicOptions extends CommonScrubOptions {
 
 export interface MnemonicReport extends CommonScrubReport {
   method: 'mnemonic'
-  /** Which of the two candidates was kept: w + step or w - step. */
+  /** Which of the two candidates was kept: w + step or w - step; along the gradient 1. */
   sign: 1 | -1
   caps: Caps
   /** Scores of the candidates that were compared in the end, and of the model before, on the codes. */
   scores: { before: CodeScores; plus: CodeScores; minus: CodeScores }
   /** Candidates whose codes were looked at. */
   candidates: number
-  /** For each tensor the largest eta and the largest step. */
+  /** For each tensor the largest eta and the largest step, in magnitude. */
   tensors: { name: string; largestRatio: number; largestStep: number }[]
 }
 
@@ -71,6 +77,7 @@ const table = {
   ),
   lambda1: optional(number({ above: 0 })),
   lambda2: optional(number({ above: 0 })),
+  direction: optional(oneOf('same', 'gradient')),
   margin: optional(number({ above: 0 })),
   balance: optional(oneOf('each', 'none')),
   floor: optional(number({ min: 0 })),
@@ -109,21 +116,30 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
       const layout = work.engine.network.layout
       const ratios = await fisherRatios(fishers.forget, fishers.retain, layout, { floor, relativeFloor, unused })
       const { lambda1, lambda2 } = options
-      const choice: Choice & { margin?: number } =
-        lambda1 !== undefined && lambda2 !== undefined
-          ? await scorer.compare(ratios, { lambda1, lambda2 })
-          : await chooseOnCodes(scorer, ratios, options.margin ?? 2)
-      await scorer.apply(ratios, choice.caps, choice.sign)
-      const { caps, sign, plus, minus, margin } = choice
+      const along: Partial<Record<Direction, TensorRatio[]>> = {}
+      const wanted = options.direction ?? (chosen ? undefined : 'same')
+      if (wanted !== 'gradient') along.same = ratios
+      if (wanted !== 'same')
+        along.gradient = await alongGradient(ratios, await codeGradient(work, codes, label, passes))
+      const choice: Choice & { margin?: number; direction: Direction } =
+        wanted !== undefined && lambda1 !== undefined && lambda2 !== undefined
+          ? {
+              ...(await scorer.compare(along[wanted] as TensorRatio[], { lambda1, lambda2 }, wanted)),
+              direction: wanted,
+            }
+          : await chooseOnCodes(scorer, along, options.margin ?? 2)
+      const { caps, sign, plus, minus, margin, direction } = choice
+      const taken = along[direction] as TensorRatio[]
+      await scorer.apply(taken, caps, sign)
       return {
-        sampleVisits: codes.classes * (scorer.candidates + 2),
-        chosen: { ...caps, balance, floor, relativeFloor, ...(chosen && { margin }) },
+        sampleVisits: codes.classes * (scorer.candidates + 2) + (along.gradient ? 1 : 0),
+        chosen: { ...caps, direction, balance, floor, relativeFloor, ...(chosen && { margin }) },
         details: {
           sign,
           caps,
           scores: { before: scorer.before, plus, minus },
           candidates: scorer.candidates,
-          tensors: scorer.stepsOf(ratios, caps),
+          tensors: scorer.stepsOf(taken, caps),
         },
       }
     } finally {
@@ -173,6 +189,19 @@ async function codeFishers(
     passes.onProgress?.({ phase: 'fisherDiagonal', done: ++done, total: rest.length })
   }
   return { forget, retain }
+}
+
+/** Gradient of the loss at the class's code, flat, in float64, with running statistics. */
+async function codeGradient(
+  work: Model,
+  codes: MnemonicCodes,
+  label: number,
+  { signal }: PassOptions,
+): Promise<Float64Array> {
+  const gradient = await work.gradient(codes.batch([label]), { precision: 'float64', ...(signal && { signal }) })
+  const flat = (await gradient.native.read()) as Float64Array
+  gradient.dispose()
+  return flat
 }
 
 /** The squares divided by their sum; where a code's loss has no gradient at all, zeros. */
