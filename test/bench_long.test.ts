@@ -86,7 +86,7 @@ describe('the long experiments', () => {
       const model = Model.fromNetwork(networks.resnet20({ width: 4, seed: 1 }))
       writeFileSync(file, await model.exportOnnx())
       model.dispose()
-      const out = await bench('bench/mnemonic_pretrained.ts', '--model', file, '--cifar', folder, '--rate', '1', '--batch', '20', '--steps', '100', '--classes', '3', '--fisher', '100', '--test', '100') // prettier-ignore
+      const out = await bench('bench/mnemonic_pretrained.ts', '--model', file, '--cifar', folder, '--mixing', 'replace', '--rate', '1', '--learning-rate', '0.001', '--batch', '20', '--steps', '100', '--classes', '3', '--fisher', '100', '--test', '100') // prettier-ignore
       expect(out).toMatch(/\| 3 +\|/)
       expect(out).toContain('conv1.weight')
     },
