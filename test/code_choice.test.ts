@@ -34,7 +34,7 @@ describe('alongGradient()', () => {
   it('gives each ratio the sign of the gradient, none where that is 0, and leaves the others as they were', async () => {
     const [forget, retain] = [Float64Array.of(4, 1, 9, 1, 2), Float64Array.of(2, 1, 1, 1, 1)]
     const ratios = await fisherRatios(forget, retain, layout, rules)
-    const along = await alongGradient(ratios, Float64Array.of(-1e-30, 5, 0, -2, 1))
+    const along = await alongGradient(ratios, Int8Array.of(-1, 1, 0, -1, 1))
     expect(along.map(({ eta }) => [...eta])).toEqual([
       [-2, 1],
       [0, -1, 2],
@@ -47,6 +47,7 @@ describe('alongGradient()', () => {
 /** Ten codes of margin 8; signed ratios below 0 stand for those along a gradient; what a candidate does to the class's code and to the loss of the others is up to the caller. */
 function scorer(
   answer: (steps: number[], sign: number, gradient: boolean) => { fall: number; loss: number },
+  before = 1e-3,
 ): CodeScorer {
   const scores = (own: number, loss: number): CodeScores => ({
     score: 0,
@@ -61,7 +62,7 @@ function scorer(
     )
     return Promise.resolve(scores(8 - fall, loss))
   }
-  return { before: scores(8, 1e-3), label: 0, score } as unknown as CodeScorer
+  return { before: scores(8, before), label: 0, score } as unknown as CodeScorer
 }
 
 const ratios = (largest: number[], sign = 1): TensorRatio[] =>
@@ -70,7 +71,8 @@ const ratios = (largest: number[], sign = 1): TensorRatio[] =>
     eta: new Float64Array(layout[i].size).fill(sign * value),
     largest: value,
   }))
-const same = (largest: number[]) => ({ same: ratios(largest) })
+const way = (list: TensorRatio[]) => () => Promise.resolve(list)
+const same = (largest: number[]) => ({ same: way(ratios(largest)) })
 
 describe('chooseOnCodes()', () => {
   it('caps a tensor of huge ratios far below what the others need', async () => {
@@ -104,27 +106,45 @@ describe('chooseOnCodes()', () => {
   })
 
   it('moves along the gradient where one sign for all harms the other codes, and only there', async () => {
-    // Along the gradient a code is pushed as far; what either does to the others is up to the case.
-    const choose = (harm: { same: number; gradient: number }, ways = { same: ratios([1, 1]), gradient: along }) =>
+    // A fall as large as the step; what it does to the others is up to the case.
+    const [before, chance] = [0.3, Math.log(10)]
+    const asked: string[] = []
+    const choose = (harm: { same: number; gradient: number }, margin?: number) =>
       chooseOnCodes(
-        scorer(([size], sign, gradient) => ({
-          fall: gradient === sign > 0 ? size : 0,
-          loss: gradient ? harm.gradient * size : harm.same,
-        })),
-        ways,
-        2,
+        scorer(
+          ([size], sign, gradient) => ({
+            fall: gradient === sign > 0 ? size : 0,
+            loss: before + (gradient ? harm.gradient * size : harm.same),
+          }),
+          before,
+        ),
+        {
+          same: way(ratios([1, 1])),
+          gradient: () => {
+            asked.push('gradient')
+            return Promise.resolve(ratios([1, 1], -1))
+          },
+        },
+        margin,
       )
-    const along = ratios([1, 1], -1)
-    const [borne, tooMuch] = [Math.log(10) / 20.01, Math.log(10) / 19.99]
-    expect(await choose({ same: borne, gradient: 0 })).toMatchObject({ direction: 'same', sign: -1, margin: 2 })
-    // Twice the margin, as far as a quarter of chance's loss is borne: a fall of 40 at a loss of 0.4.
+    expect(await choose({ same: chance / 20.01, gradient: 0 })).toMatchObject({
+      direction: 'same',
+      sign: -1,
+      margin: 2,
+    })
+    // More than is enough at every margin, but borne: of equals the largest margin.
+    expect(await choose({ same: chance / 4.01, gradient: 0 })).toMatchObject({ direction: 'same', margin: 2 })
+    expect(asked).toEqual([])
+    const tooMuch = chance / 3.99
     expect(await choose({ same: tooMuch, gradient: 0.01 })).toMatchObject({ direction: 'gradient', sign: 1, margin: 4 })
+    expect(await choose({ same: tooMuch, gradient: 0.01 }, 3)).toMatchObject({ direction: 'gradient', margin: 3 })
+    // A fall of 8 m and 8 at a loss of 0.02 a unit: up to a rise of 0.575 at m = 2.6.
     const less = await choose({ same: tooMuch, gradient: 0.02 })
     expect([less.direction, less.margin]).toEqual(['gradient', 0.59 * 4])
-    expect(less.plus.losses[1]).toBeLessThan(Math.log(10) / 4)
+    expect(less.plus.losses[1]).toBeLessThan(before + chance / 4)
     // Neither is borne: what does less harm.
-    expect(await choose({ same: 0.3, gradient: 0.2 })).toMatchObject({ direction: 'same', margin: 2 })
-    expect(await choose({ same: 3, gradient: 0.1 })).toMatchObject({ direction: 'gradient', margin: 1 })
+    expect(await choose({ same: 0.6, gradient: 0.1 })).toMatchObject({ direction: 'same', margin: 2 })
+    expect(await choose({ same: 3, gradient: 0.08 })).toMatchObject({ direction: 'gradient', margin: 1 })
   })
 
   it('keeps the least harm where every margin does some, refuses what destroys the others or reaches nothing', async () => {

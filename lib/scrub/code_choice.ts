@@ -19,11 +19,18 @@ export interface CodeScores {
 /** Which way the parameters move: all with one sign (the paper), or each as the class's own loss rises. */
 export type Direction = 'same' | 'gradient'
 
-export interface Choice {
+/** How the ratios of a direction are made, where it may be taken: the second's are not needed often. */
+export type Along = Readonly<Partial<Record<Direction, () => Promise<readonly TensorRatio[]>>>>
+
+export interface Candidate {
+  direction: Direction
+  ratios: readonly TensorRatio[]
   caps: Caps
   sign: 1 | -1
   plus: CodeScores
   minus: CodeScores
+  /** Where it was looked for: multiples of the codes' mean margin. */
+  margin?: number
 }
 
 /** Scores candidates on the codes, in the work copy. */
@@ -99,10 +106,12 @@ export class CodeScorer {
    * Both signs; the one with the larger score, minus where they tie (Yamashita et al. 2024, Algorithm 2). Along the
    * gradient plus: against it the class would only become better known.
    */
-  async compare(ratios: readonly TensorRatio[], caps: Caps, direction: Direction): Promise<Choice> {
+  async compare(along: Along, direction: Direction, caps: Caps): Promise<Candidate> {
+    const ratios = (await along[direction]?.()) ?? []
     const plus = await this.score(ratios, caps, 1)
     const minus = await this.score(ratios, caps, -1)
-    return { caps, sign: direction === 'gradient' || plus.score > minus.score ? 1 : -1, plus, minus }
+    const sign = direction === 'gradient' || plus.score > minus.score ? 1 : -1
+    return { caps, sign, plus, minus, direction, ratios }
   }
 
   /** The largest ratio and step of each tensor. */
@@ -152,77 +161,78 @@ const shares = [1, 0.84, 0.71, 0.59, 0.5, 0.42, 0.35, 0.3, 0.25]
 interface Way {
   direction: Direction
   signs: readonly (1 | -1)[]
-  /** Times the margin that is asked for: a code follows its own gradient sooner than the data of its class do. */
-  farther: number
-  /** Mean loss of the other codes that is borne, as a share of chance's. */
-  bearable: number
+  /** Margin that is asked for by default: a code follows its own gradient sooner than the data of its class do. */
+  margin: number
+  /** Rise of the other codes' mean loss below which no smaller margin is tried, as a share of chance's loss. */
+  enough: number
 }
 
-/** In the order of preference. */
+/** In the order of preference: one sign for all forgets more of the class's data where the codes fare alike. */
 const ways: readonly Way[] = [
-  { direction: 'same', signs: [-1, 1], farther: 1, bearable: 1 / 20 },
-  { direction: 'gradient', signs: [1], farther: 2, bearable: 1 / 4 },
+  { direction: 'same', signs: [-1, 1], margin: 2, enough: 1 / 20 },
+  { direction: 'gradient', signs: [1], margin: 4, enough: 1 / 4 },
 ]
+/** Rise above which the next direction is tried, likewise. */
+const bearable = 1 / 4
 
 /**
  * Direction, caps and sign without a number to tune, from losses and margins of the codes. For each sign the smallest
- * lambda1 at which the destroyed class's code is wrong by `multiple` times the codes' mean margin (decades, then
- * halvings), with no lambda2, and under ever smaller ones as long as each halves the mean loss on the other codes; of
- * both signs the one with less of it. Where that is more than a twentieth of chance's, ln(K) / 20, the same for less of
- * a margin; then along the gradient, from twice the margin on, where a quarter of chance's is borne; then what does
- * least harm of all. ERR_NOT_CONVERGED where that takes the other codes above chance's loss.
+ * lambda1 at which the destroyed class's code is wrong by a multiple of the codes' mean margin (decades, then halvings),
+ * with no lambda2, and under ever smaller ones as long as each halves the mean loss on the other codes; of both signs the
+ * one with less of it. Where that loss rises by more than a twentieth of chance's, ln(K) / 20, the same for less of a
+ * margin. Where it rises by more than a quarter at every margin, the same along the gradient, and then what harms least
+ * of all. ERR_NOT_CONVERGED where that takes the other codes above chance's loss.
  *
- * @param along - the ratios of each direction that may be taken
+ * @param given - the margin, in multiples of the mean one; each direction's default where left out
  */
-export async function chooseOnCodes(
-  scorer: CodeScorer,
-  along: Readonly<Partial<Record<Direction, readonly TensorRatio[]>>>,
-  multiple: number,
-): Promise<Choice & { margin: number; direction: Direction }> {
+export async function chooseOnCodes(scorer: CodeScorer, along: Along, given?: number): Promise<Candidate> {
   const { margins } = scorer.before
   const mean = margins.reduce((sum, margin) => sum + Math.abs(margin), 0) / margins.length
-  if (Object.values(along).every((ratios) => ratios.every(({ largest }) => largest === 0))) {
-    throw unreachable('no gradient at the code of the class, or at none of its parameters')
-  }
   const chance = Math.log(margins.length)
+  const before = retainLossOf(scorer.before, scorer.label)
   let best: Chosen | undefined
+  let anything = false
   for (const way of ways) {
-    const ratios = along[way.direction]
-    const bearable = way.bearable * chance
-    const found = ratios && (await leastHarm(scorer, ratios, way, { multiple, mean, bearable }))
+    const ratios = await along[way.direction]?.()
+    if (ratios === undefined || ratios.every(({ largest }) => largest === 0)) continue
+    anything = true
+    const { direction, enough } = way
+    const search = { first: given ?? way.margin, mean, stop: before + enough * chance }
+    const found = await leastHarm(scorer, ratios, way.signs, search)
     if (found === undefined) continue
-    const borne = found.retainLoss <= bearable
-    if (borne || best === undefined || found.retainLoss < best.retainLoss) best = found
-    if (borne) break
+    if (best === undefined || found.retainLoss < best.retainLoss) best = { ...found, direction, ratios }
+    if (best.retainLoss <= before + bearable * chance) break
   }
-  if (best === undefined) throw unreachable('no step along the ratios of either sign')
+  if (!anything) throw unreachable('no gradient at the code of the class, or at none of its parameters')
+  if (best === undefined) throw unreachable('no step along the ratios')
   if (!(best.retainLoss <= chance)) {
     const loss = `${best.retainLoss.toFixed(2)} on the others by the one with the least harm, above chance's ${chance.toFixed(2)}`
     throw unreachable(`a mean loss of ${loss} (codes shown longer or at a higher rate may cure that)`)
   }
-  const { caps, sign, scores, margin, direction } = best
-  const other = await scorer.score(along[direction] as readonly TensorRatio[], caps, sign === 1 ? -1 : 1)
+  const { caps, sign, scores, margin, direction, ratios } = best
+  const other = await scorer.score(ratios, caps, sign === 1 ? -1 : 1)
   const [plus, minus] = sign === 1 ? [scores, other] : [other, scores]
-  return { caps, sign, plus, minus, margin, direction }
+  return { caps, sign, plus, minus, margin, direction, ratios }
 }
 
-type Chosen = Found & { margin: number; direction: Direction }
+type AtMargin = Found & { margin: number }
+type Chosen = AtMargin & { direction: Direction; ratios: readonly TensorRatio[] }
 
-/** Of one direction: the largest margin whose harm is borne, or what does least harm. */
+/** Of one direction: the largest margin at which the other codes' loss is at most `stop`, or what harms them least. */
 async function leastHarm(
   scorer: CodeScorer,
   ratios: readonly TensorRatio[],
-  { direction, signs, farther }: Way,
-  { multiple, mean, bearable }: { multiple: number; mean: number; bearable: number },
-): Promise<Chosen | undefined> {
-  let best: Chosen | undefined
+  signs: readonly (1 | -1)[],
+  { first, mean, stop }: { first: number; mean: number; stop: number },
+): Promise<AtMargin | undefined> {
+  let best: AtMargin | undefined
   for (const share of shares) {
-    const margin = share * farther * multiple
+    const margin = share * first
     for (const sign of signs) {
       const found = await leastCapped(scorer, ratios, sign, -margin * mean)
-      if (found && (best === undefined || found.retainLoss < best.retainLoss)) best = { ...found, margin, direction }
+      if (found && (best === undefined || found.retainLoss < best.retainLoss)) best = { ...found, margin }
     }
-    if (best && best.retainLoss <= bearable) break
+    if (best && best.retainLoss <= stop) break
   }
   return best
 }
@@ -282,8 +292,7 @@ async function smallest(
   const at = async (exponent: number): Promise<Found> => {
     const caps = { lambda1: 10 ** exponent, lambda2 }
     const scores = await scorer.score(ratios, caps, sign)
-    const others = scores.losses.filter((_, c) => c !== scorer.label)
-    return { caps, sign, scores, retainLoss: others.reduce((sum, loss) => sum + loss, 0) / others.length }
+    return { caps, sign, scores, retainLoss: retainLossOf(scores, scorer.label) }
   }
   const reaches = ({ scores }: Found) => scores.margins[scorer.label] <= wanted
   let reached: Found | undefined
@@ -299,6 +308,11 @@ async function smallest(
     else low = middle
   }
   return reached
+}
+
+function retainLossOf({ losses }: CodeScores, label: number): number {
+  const others = losses.filter((_, c) => c !== label)
+  return others.reduce((sum, loss) => sum + loss, 0) / others.length
 }
 
 function unreachable(what: string): PalimpsestError {

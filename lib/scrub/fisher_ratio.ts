@@ -71,15 +71,17 @@ function mean(values: Float64Array): number {
 /**
  * eta_i sign(g_i): along these ratios the loss whose gradient is g rises in every parameter. Not in the paper, which has
  * one sign for all. A parameter whose gradient is 0 stays where it is.
+ *
+ * @param signs - of g, flat as the layout says
  */
-export async function alongGradient(ratios: readonly TensorRatio[], gradient: Float64Array): Promise<TensorRatio[]> {
+export async function alongGradient(ratios: readonly TensorRatio[], signs: Int8Array): Promise<TensorRatio[]> {
   const found: TensorRatio[] = []
   for (const ratio of ratios) {
     const { offset, size } = ratio
     const eta = new Float64Array(size)
     let largest = 0
     for (let i = 0; i < size; i++) {
-      eta[i] = ratio.eta[i] * Math.sign(gradient[offset + i])
+      eta[i] = ratio.eta[i] * signs[offset + i]
       largest = Math.max(largest, Math.abs(eta[i]))
       if (i % slice === slice - 1) await breathe()
     }

@@ -4,8 +4,8 @@ import { PalimpsestError } from '../errors.js'
 import type { Model } from '../model.js'
 import type { PassOptions } from '../model/passes.js'
 import { check, integer, invalid, number, oneOf, optional, withDefault, type Check } from '../options.js'
-import { chooseOnCodes, CodeScorer, type Choice, type CodeScores, type Direction } from './code_choice.js'
-import { alongGradient, fisherRatios, type Caps, type TensorRatio, type Unused } from './fisher_ratio.js'
+import { chooseOnCodes, CodeScorer, type Along, type CodeScores, type Direction } from './code_choice.js'
+import { alongGradient, fisherRatios, type Caps, type Unused } from './fisher_ratio.js'
 import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
 
 /** Mnemonic code: a class is destroyed from one secret code a class; no data are read. */
@@ -27,8 +27,8 @@ export interface MnemonicOptions extends CommonScrubOptions {
   direction?: Direction
   /**
    * Where the caps are chosen: how wrong the destroyed class's code is to become, as a multiple of the margin (logit of
-   * the own class minus the largest other one) that the codes had on average; default 2, along the gradient twice
-   * that. Less where it would harm the other codes; the report's options say what it was.
+   * the own class minus the largest other one) that the codes had on average; default 2, and 4 along the gradient. Less,
+   * down to a quarter, where it would harm the other codes; the report's options say what it was.
    */
   margin?: number
   /**
@@ -43,7 +43,10 @@ export interface MnemonicOptions extends CommonScrubOptions {
    * measure: default 1e-3 with chosen caps, 0 with given ones.
    */
   relativeFloor?: number
-  /** Parameters that no code reaches (0 / 0): 'leave' (default), or 'move' as eta = 1, as released. */
+  /**
+   * Parameters that no code reaches (0 / 0): 'leave' (default), or 'move' as eta = 1, as released. Along the gradient
+   * they stay.
+   */
   unused?: Unused
 }
 
@@ -88,7 +91,7 @@ const table = {
 export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof CommonScrubReport>> = {
   table,
   check(model, options) {
-    const { class: label, codes, lambda1, lambda2, margin } = options
+    const { class: label, codes, lambda1, lambda2, margin, direction, unused } = options
     integer({ min: 0, max: model.classes - 1 }).read(label, 'class')
     if ((lambda1 === undefined) !== (lambda2 === undefined)) {
       throw invalid(
@@ -98,6 +101,9 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
       )
     }
     if (lambda1 !== undefined && margin !== undefined) throw invalid('margin', 'nothing beside given caps', margin)
+    if (direction === 'gradient' && unused === 'move') {
+      throw invalid('unused', "'leave' along the gradient, which such parameters do not have", unused)
+    }
     codes.checkFor(model)
     const learned = model.history.flatMap((entry) => (entry.verb === 'fit' ? [entry.codes] : []))
     if (learned.length > 0 && !learned.includes(codes.digest)) {
@@ -115,24 +121,28 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
       const fishers = await codeFishers(work, codes, label, balance, passes)
       const layout = work.engine.network.layout
       const ratios = await fisherRatios(fishers.forget, fishers.retain, layout, { floor, relativeFloor, unused })
-      const { lambda1, lambda2 } = options
-      const along: Partial<Record<Direction, TensorRatio[]>> = {}
       const wanted = options.direction ?? (chosen ? undefined : 'same')
-      if (wanted !== 'gradient') along.same = ratios
-      if (wanted !== 'same')
-        along.gradient = await alongGradient(ratios, await codeGradient(work, codes, label, passes))
-      const choice: Choice & { margin?: number; direction: Direction } =
-        wanted !== undefined && lambda1 !== undefined && lambda2 !== undefined
-          ? {
-              ...(await scorer.compare(along[wanted] as TensorRatio[], { lambda1, lambda2 }, wanted)),
-              direction: wanted,
-            }
-          : await chooseOnCodes(scorer, along, options.margin ?? 2)
-      const { caps, sign, plus, minus, margin, direction } = choice
-      const taken = along[direction] as TensorRatio[]
+      // Of the weights as they are now: candidates are written over them.
+      const signs = wanted === 'same' ? undefined : await gradientSigns(work, codes, label, passes)
+      const along: Along = {
+        ...(wanted !== 'gradient' && { same: () => Promise.resolve(ratios) }),
+        ...(signs && { gradient: () => alongGradient(ratios, signs) }),
+      }
+      const { lambda1, lambda2 } = options
+      const {
+        caps,
+        sign,
+        plus,
+        minus,
+        margin,
+        direction,
+        ratios: taken,
+      } = wanted !== undefined && lambda1 !== undefined && lambda2 !== undefined
+        ? await scorer.compare(along, wanted, { lambda1, lambda2 })
+        : await chooseOnCodes(scorer, along, options.margin)
       await scorer.apply(taken, caps, sign)
       return {
-        sampleVisits: codes.classes * (scorer.candidates + 2) + (along.gradient ? 1 : 0),
+        sampleVisits: codes.classes * (scorer.candidates + 2) + (signs ? 1 : 0),
         chosen: { ...caps, direction, balance, floor, relativeFloor, ...(chosen && { margin }) },
         details: {
           sign,
@@ -191,17 +201,17 @@ async function codeFishers(
   return { forget, retain }
 }
 
-/** Gradient of the loss at the class's code, flat, in float64, with running statistics. */
-async function codeGradient(
+/** Signs of the loss's gradient at the class's code, flat, with running statistics. */
+async function gradientSigns(
   work: Model,
   codes: MnemonicCodes,
   label: number,
   { signal }: PassOptions,
-): Promise<Float64Array> {
+): Promise<Int8Array> {
   const gradient = await work.gradient(codes.batch([label]), { precision: 'float64', ...(signal && { signal }) })
-  const flat = (await gradient.native.read()) as Float64Array
+  const signs = Int8Array.from((await gradient.native.read()) as Float64Array, Math.sign)
   gradient.dispose()
-  return flat
+  return signs
 }
 
 /** The squares divided by their sum; where a code's loss has no gradient at all, zeros. */
