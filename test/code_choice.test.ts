@@ -44,7 +44,10 @@ describe('alongGradient()', () => {
   })
 })
 
-/** Ten codes of margin 8; signed ratios below 0 stand for those along a gradient; what a candidate does to the class's code and to the loss of the others is up to the caller. */
+/**
+ * Ten codes of margin 8; ratios below 0 stand for those along a gradient. What a candidate does to the class's code and
+ * to the loss of the others is up to the caller.
+ */
 function scorer(
   answer: (steps: number[], sign: number, gradient: boolean) => { fall: number; loss: number },
   before = 1e-3,
