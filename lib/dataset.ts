@@ -12,6 +12,7 @@ import { sourceOptions } from './data/source_options.js'
 import { checkShape, digestOf, digestScratch, rowTypeOf, TableBuilder, widthOf, type Table } from './data/table.js'
 import { PalimpsestError } from './errors.js'
 import { invalid, is, number, readOptions } from './options.js'
+import { turn } from './turns.js'
 
 export interface ArrayOptions {
   /** [N, ...shape], ONNX order: pictures are channels first. */
@@ -162,7 +163,7 @@ export class Dataset {
     const found: string[] = []
     for (const row of this.#rows) {
       found.push(digestOf(this.table, row, scratch))
-      if (found.length % 1024 === 0) await new Promise((resolve) => setImmediate(resolve))
+      if (found.length % 1024 === 0) await turn()
     }
     return found
   }

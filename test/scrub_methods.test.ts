@@ -112,6 +112,17 @@ describe("method 'mnemonic'", () => {
     expect(report.scores.plus.score).toBe(2)
   })
 
+  it('takes the same way along the gradient by itself, where one sign harms the other codes, as when asked to', async () => {
+    const { model, codes } = await fitted(3)
+    const asked = await model.clone()
+    const own = { method: 'mnemonic', class: 2, codes } as const
+    const [chosen, given] = [await scrub(model, own), await scrub(asked, { ...own, direction: 'gradient' })]
+    expect(chosen.options.direction).toBe('gradient')
+    expect(chosen.candidates).toBeGreaterThan(given.candidates)
+    expect(chosen.caps).toEqual(given.caps)
+    expect(await flat(model)).toEqual(await flat(asked))
+  })
+
   it('leaves parameters that no code reaches, or moves them as released', async () => {
     const { model, codes } = await fitted()
     // A code of zeros everywhere at one pixel cannot be drawn; a dead hidden unit can be made.

@@ -1,6 +1,7 @@
 // Iteration that an abort can end while the source is silent, and that lets other work run while it is not.
 import { PalimpsestError } from '../errors.js'
 import { describe } from '../options.js'
+import { turn } from '../turns.js'
 
 /** Longest time for which rows that are there at once may keep the event loop. */
 const longestTurn = 10
@@ -13,14 +14,14 @@ type Source<T> = AsyncIterable<T> | Iterable<T>
  */
 export async function* interruptible<T>(source: Source<T>, signal?: AbortSignal): AsyncGenerator<T, void, undefined> {
   const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
-  let turn = performance.now()
+  let began = performance.now()
   // While the source is at work: what it throws ends it by itself.
   let asked = true
   try {
     for (;;) {
-      if (performance.now() - turn > longestTurn) {
-        await new Promise((resolve) => setImmediate(resolve))
-        turn = performance.now()
+      if (performance.now() - began > longestTurn) {
+        await turn()
+        began = performance.now()
       }
       signal?.throwIfAborted()
       const result: unknown = await unlessAborted(iterator.next(), signal)

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { PalimpsestError } from '../errors.js'
 import { is } from '../options.js'
+import { turn } from '../turns.js'
 import type { FitSettings } from './settings.js'
 import type { KeyedBy, RecordedRow } from './rows.js'
 
@@ -137,7 +138,7 @@ export async function sha256InTurns(bytes: Uint8Array): Promise<string> {
   const hash = createHash('sha256')
   for (let at = 0; at < bytes.length; at += bytesPerTurn) {
     hash.update(bytes.subarray(at, at + bytesPerTurn))
-    await new Promise((resolve) => setImmediate(resolve))
+    await turn()
   }
   return hash.digest('hex')
 }

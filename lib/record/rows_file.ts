@@ -2,6 +2,7 @@
 import { TableBuilder } from '../data/table.js'
 import { Dataset } from '../dataset.js'
 import { readTypedSafetensors, writeSafetensors, type TypedTensor } from '../safetensors.js'
+import { turn } from '../turns.js'
 import { keyWords, type PlacedRow } from './rows.js'
 
 /** Rows of a job, in canonical order. */
@@ -25,7 +26,7 @@ export async function writeRows(data: Dataset, slices: readonly (readonly Placed
   for (const [i, { row }] of all.entries()) {
     at += store.copyRow(data.storeRows[row.position], bytes.subarray(at))
     words.set(keyWords(row.key), 4 * i)
-    if (i % rowsPerTurn === rowsPerTurn - 1) await new Promise((resolve) => setImmediate(resolve))
+    if (i % rowsPerTurn === rowsPerTurn - 1) await turn()
   }
   const inputs = store.type === 'uint8' ? bytes : new Float32Array(bytes.buffer)
   const list = (values: Int32Array | Float32Array): TypedTensor => ({ shape: [values.length], data: values })

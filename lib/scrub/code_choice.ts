@@ -87,6 +87,11 @@ export class CodeScorer {
     await this.#work.setWeights(this.#moved)
   }
 
+  /** The weights before, into the work copy. */
+  async restore(): Promise<void> {
+    await this.#work.setWeights(this.#weights)
+  }
+
   async score(ratios: readonly TensorRatio[], caps: Caps, sign: 1 | -1): Promise<CodeScores> {
     checkSignal(this.#passes.signal)
     await this.apply(ratios, caps, sign)

@@ -2,6 +2,7 @@
 import type { Dataset } from '../dataset.js'
 import { checkData } from '../model/held_data.js'
 import { number, withDefault, type OptionsOf } from '../options.js'
+import { inTurns } from '../turns.js'
 import { datasetCheck } from './fine_tune.js'
 import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
 
@@ -46,13 +47,14 @@ export const dampening: ScrubMethod<typeof table, { tensors: DampeningReport['te
     const tensors: DampeningReport['tensors'] = []
     for (const { name, offset, size } of weights.native.layout) {
       let count = 0
-      for (let i = offset; i < offset + size; i++) {
-        const all = share * forget[i] + (1 - share) * retain[i]
-        if (i % 65536 === 0) await new Promise<void>((resolve) => setImmediate(resolve))
-        if (forget[i] <= alpha * all) continue
-        flat[i] *= Math.min((lambda * all) / forget[i], 1)
-        count++
-      }
+      await inTurns(size, (from, to) => {
+        for (let i = offset + from; i < offset + to; i++) {
+          const all = share * forget[i] + (1 - share) * retain[i]
+          if (forget[i] <= alpha * all) continue
+          flat[i] *= Math.min((lambda * all) / forget[i], 1)
+          count++
+        }
+      })
       tensors.push({ name, dampened: count / size })
     }
     await weights.native.write(flat)

@@ -4,6 +4,7 @@ import { checkData } from '../model/held_data.js'
 import { integer, number, oneOf, optional, withDefault, type OptionsOf } from '../options.js'
 import { streams } from '../philox.js'
 import { normalOf, randomWords } from '../random_words.js'
+import { inTurns } from '../turns.js'
 import { datasetCheck } from './fine_tune.js'
 import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
 
@@ -60,12 +61,13 @@ export const fisherNoise: ScrubMethod<typeof table, { tensors: FisherNoiseReport
     const tensors: FisherNoiseReport['tensors'] = []
     for (const { name, offset, size } of weights.native.layout) {
       let square = 0
-      for (let i = offset; i < offset + size; i++) {
-        const noise = Math.min(largest, noiseScale * (f[i] + floor) ** -power) * normalOf(word)
-        flat[i] += noise
-        square += noise * noise
-        if (i % 65536 === 0) await new Promise<void>((resolve) => setImmediate(resolve))
-      }
+      await inTurns(size, (from, to) => {
+        for (let i = offset + from; i < offset + to; i++) {
+          const noise = Math.min(largest, noiseScale * (f[i] + floor) ** -power) * normalOf(word)
+          flat[i] += noise
+          square += noise * noise
+        }
+      })
       tensors.push({ name, norm: Math.sqrt(square) })
     }
     await weights.native.write(flat)

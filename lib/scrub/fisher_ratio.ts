@@ -1,5 +1,6 @@
 // Ratios of two Fisher diagonals, tensor by tensor, with their zero and infinity rules, and the capped steps from them.
 import type { LayoutEntry } from '../native.js'
+import { inTurns } from '../turns.js'
 
 /** What a parameter that neither class needs gets: 'leave' stays where it is, 'move' counts as needed by both alike. */
 export type Unused = 'leave' | 'move'
@@ -18,11 +19,6 @@ export interface TensorRatio extends LayoutEntry {
   largest: number
 }
 
-/** Values after which other work may run. */
-const slice = 1 << 16
-
-const breathe = () => new Promise<void>((resolve) => setImmediate(resolve))
-
 /**
  * eta_i = (F_i + floor) / (R_i + floor) (Yamashita et al. 2024, eq. 6), in float64, where a ratio of squares spans what
  * float32 needs logarithms for. 0 / 0 is 1 or, to leave such parameters, 0; x / 0, or a ratio above the largest double,
@@ -40,32 +36,47 @@ export async function fisherRatios(
   const found: TensorRatio[] = []
   for (const entry of layout) {
     const { offset, size } = entry
-    const floor = absolute + (relativeFloor === 0 ? 0 : relativeFloor * mean(retain.subarray(offset, offset + size)))
+    const mean = relativeFloor === 0 ? 0 : (await sumOf(retain.subarray(offset, offset + size))) / size
+    const floor = absolute + relativeFloor * mean
     const eta = new Float64Array(size)
     let largest = 0
     let infinite = 0
-    for (let i = 0; i < size; i++) {
-      const [f, r] = [forget[offset + i], retain[offset + i]]
-      if (f === 0 && r === 0) eta[i] = unused === 'move' ? 1 : 0
-      else eta[i] = (f + floor) / (r + floor)
-      if (eta[i] === Infinity) infinite++
-      else if (eta[i] > largest) largest = eta[i]
-      if (i % slice === slice - 1) await breathe()
-    }
+    await inTurns(size, (from, to) => {
+      for (let i = from; i < to; i++) {
+        const [f, r] = [forget[offset + i], retain[offset + i]]
+        if (f === 0 && r === 0) eta[i] = unused === 'move' ? 1 : 0
+        else eta[i] = (f + floor) / (r + floor)
+        if (eta[i] === Infinity) infinite++
+        else if (eta[i] > largest) largest = eta[i]
+      }
+    })
     if (infinite > 0) {
       if (largest === 0) largest = 1
-      for (let i = 0; i < size; i++) if (eta[i] === Infinity) eta[i] = largest
+      await inTurns(size, (from, to) => {
+        for (let i = from; i < to; i++) if (eta[i] === Infinity) eta[i] = largest
+      })
     }
     found.push({ ...entry, eta, largest })
-    await breathe()
   }
   return found
 }
 
-function mean(values: Float64Array): number {
+/** Each value divided by the sum of all, in place; zeros stay zeros. */
+export async function toShares(values: Float64Array): Promise<Float64Array> {
+  const total = await sumOf(values)
+  if (total === 0) return values
+  await inTurns(values.length, (from, to) => {
+    for (let i = from; i < to; i++) values[i] /= total
+  })
+  return values
+}
+
+async function sumOf(values: Float64Array): Promise<number> {
   let sum = 0
-  for (const value of values) sum += value
-  return values.length === 0 ? 0 : sum / values.length
+  await inTurns(values.length, (from, to) => {
+    for (let i = from; i < to; i++) sum += values[i]
+  })
+  return sum
 }
 
 /**
@@ -80,13 +91,13 @@ export async function alongGradient(ratios: readonly TensorRatio[], signs: Int8A
     const { offset, size } = ratio
     const eta = new Float64Array(size)
     let largest = 0
-    for (let i = 0; i < size; i++) {
-      eta[i] = ratio.eta[i] * signs[offset + i]
-      largest = Math.max(largest, Math.abs(eta[i]))
-      if (i % slice === slice - 1) await breathe()
-    }
+    await inTurns(size, (from, to) => {
+      for (let i = from; i < to; i++) {
+        eta[i] = ratio.eta[i] * signs[offset + i]
+        largest = Math.max(largest, Math.abs(eta[i]))
+      }
+    })
     found.push({ ...ratio, eta, largest })
-    await breathe()
   }
   return found
 }
@@ -113,10 +124,9 @@ export async function cappedSteps(
   for (const ratio of ratios) {
     const { eta, offset, size } = ratio
     const alpha = sign * multiplierOf(ratio, caps)
-    for (let i = 0; i < size; i++) {
-      steps[offset + i] = alpha * eta[i]
-      if (i % slice === slice - 1) await breathe()
-    }
+    await inTurns(size, (from, to) => {
+      for (let i = from; i < to; i++) steps[offset + i] = alpha * eta[i]
+    })
   }
   return steps
 }

@@ -4,8 +4,9 @@ import { PalimpsestError } from '../errors.js'
 import type { Model } from '../model.js'
 import type { PassOptions } from '../model/passes.js'
 import { check, integer, invalid, number, oneOf, optional, withDefault, type Check } from '../options.js'
+import { inTurns } from '../turns.js'
 import { chooseOnCodes, CodeScorer, type Along, type CodeScores, type Direction } from './code_choice.js'
-import { alongGradient, fisherRatios, type Caps, type Unused } from './fisher_ratio.js'
+import { alongGradient, fisherRatios, toShares, type Caps, type Unused } from './fisher_ratio.js'
 import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
 
 /** Mnemonic code: a class is destroyed from one secret code a class; no data are read. */
@@ -122,11 +123,15 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
       const layout = work.engine.network.layout
       const ratios = await fisherRatios(fishers.forget, fishers.retain, layout, { floor, relativeFloor, unused })
       const wanted = options.direction ?? (chosen ? undefined : 'same')
-      // Of the weights as they are now: candidates are written over them.
-      const signs = wanted === 'same' ? undefined : await gradientSigns(work, codes, label, passes)
+      let gradients = 0
+      const gradient = async () => {
+        await scorer.restore()
+        gradients++
+        return alongGradient(ratios, await gradientSigns(work, codes, label, passes))
+      }
       const along: Along = {
         ...(wanted !== 'gradient' && { same: () => Promise.resolve(ratios) }),
-        ...(signs && { gradient: () => alongGradient(ratios, signs) }),
+        ...(wanted !== 'same' && { gradient }),
       }
       const { lambda1, lambda2 } = options
       const {
@@ -142,7 +147,7 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
         : await chooseOnCodes(scorer, along, options.margin)
       await scorer.apply(taken, caps, sign)
       return {
-        sampleVisits: codes.classes * (scorer.candidates + 2) + (signs ? 1 : 0),
+        sampleVisits: codes.classes * (scorer.candidates + 2) + gradients,
         chosen: { ...caps, direction, balance, floor, relativeFloor, ...(chosen && { margin }) },
         details: {
           sign,
@@ -190,12 +195,14 @@ async function codeFishers(
     return flat
   }
   if (balance === 'none') return { forget: await squares([label]), retain: await squares(rest) }
-  const forget = shares(await squares([label]))
+  const forget = await toShares(await squares([label]))
   const retain = new Float64Array(forget.length)
   let done = 0
   for (const c of rest) {
-    const part = shares(await squares([c]))
-    for (let i = 0; i < part.length; i++) retain[i] += part[i] / rest.length
+    const part = await toShares(await squares([c]))
+    await inTurns(part.length, (from, to) => {
+      for (let i = from; i < to; i++) retain[i] += part[i] / rest.length
+    })
     passes.onProgress?.({ phase: 'fisherDiagonal', done: ++done, total: rest.length })
   }
   return { forget, retain }
@@ -209,15 +216,11 @@ async function gradientSigns(
   { signal }: PassOptions,
 ): Promise<Int8Array> {
   const gradient = await work.gradient(codes.batch([label]), { precision: 'float64', ...(signal && { signal }) })
-  const signs = Int8Array.from((await gradient.native.read()) as Float64Array, Math.sign)
+  const flat = (await gradient.native.read()) as Float64Array
   gradient.dispose()
+  const signs = new Int8Array(flat.length)
+  await inTurns(flat.length, (from, to) => {
+    for (let i = from; i < to; i++) signs[i] = Math.sign(flat[i])
+  })
   return signs
-}
-
-/** The squares divided by their sum; where a code's loss has no gradient at all, zeros. */
-function shares(squares: Float64Array): Float64Array {
-  let total = 0
-  for (const value of squares) total += value
-  if (total > 0) for (let i = 0; i < squares.length; i++) squares[i] /= total
-  return squares
 }
