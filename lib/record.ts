@@ -111,13 +111,13 @@ export class TrainingRecord {
     return this.manifest.states.flatMap(({ checkpoints }, shard) => checkpoints.map((each) => ({ shard, ...each })))
   }
 
-  /** Whether every shard is trained; resume() goes on where not. */
+  /** Whether every shard is trained; resumeRecord() goes on where not. */
   get complete(): boolean {
     const { states, slices } = this.manifest
     return states.every(({ checkpoints }) => checkpoints.at(-1)?.slice === slices)
   }
 
-  /** Whether a request was begun and not ended, because its process died; resume() ends it. */
+  /** Whether a request was begun and not ended, because its process died; resumeRecord() ends it. */
   get pending(): boolean {
     return this.#pending !== undefined
   }
@@ -166,7 +166,7 @@ export class TrainingRecord {
     this.#check()
     const { device } = readOptions(options, { device: deviceOption }, 'ensemble()')
     if (!this.complete)
-      throw new PalimpsestError('ERR_NOT_FITTED', 'expected a record that is complete; resume() ends it')
+      throw new PalimpsestError('ERR_NOT_FITTED', 'expected a record that is complete; resumeRecord() ends it')
     const source = readNetwork(await this.#store.read(this.manifest.initial))
     const models: Model[] = []
     try {

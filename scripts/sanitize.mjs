@@ -1,5 +1,5 @@
-// Runs the GPU's native programs under compute-sanitizer: `npm run sanitize [TOOL...] [-- ARGUMENTS OF THE TESTS]`, by default
-// memcheck, racecheck and synccheck, each over palimpsest_tests --device cuda, and memcheck over the benchmark too. Ends
+// Runs the GPU's native programs under compute-sanitizer: `npm run sanitize -- [TOOL...] [-- ARGUMENTS OF THE TESTS]`, by
+// default memcheck, racecheck and synccheck, each over palimpsest_tests --device cuda, and memcheck over the benchmark too. Ends
 // with "N passed, N failed[, N skipped]", a run of a tool being one.
 import { spawnSync } from 'node:child_process'
 import { availableParallelism } from 'node:os'

@@ -379,6 +379,9 @@ describe('what is promised', () => {
     const text = JSON.stringify(bound(model).assumptions)
     for (const words of ['released before', 'core', 'requests were chosen', 'running time'])
       expect(text).toContain(words)
+    const told = JSON.stringify(found.assumptions)
+    for (const words of ['digests of all rows', 'do not depend on user rows', 'generator is ideal', 'mu = '])
+      expect(told).toContain(words)
     // Who changes what a report says does not change the ledger.
     found.guaranteed!.nats = 0
     model.ledger[1].guaranteed!.nats = 0

@@ -57,6 +57,14 @@ export function assumptionsOf(
       check: 'measured.allowance, beside measured.residual',
     },
     { statement: 'damping bounds the curvature from below', check: `mu = ${model.damping}` },
+    {
+      statement: 'the retained rows are those that were fitted',
+      check: 'digests of all rows, kept from fit() on and compared at this request',
+    },
+    {
+      statement: 'noise scale and target do not depend on user rows',
+      check: "set before a user row is read; that publicData is public is the operator's to ensure",
+    },
   ]
   if (promised.noiseScale > 0) {
     list.push({
@@ -65,6 +73,7 @@ export function assumptionsOf(
         : 'noise in whole steps of a public grid, float64 sampler, ChaCha20 keyed by the operating system, drawn once',
       check: `s = ${promised.noiseScale}, grid ${solved.spacing?.toExponential(2) ?? 'unknown'}`,
     })
+    list.push({ statement: 'the generator is ideal up to 2^-64 a comparison', check: 'assumed' })
   }
   return list
 }

@@ -85,7 +85,7 @@ export async function takeBack(record: TrainingRecord, store: RecordStore, cause
     await finish(record, store)
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
-    const message = `the request failed, and its left-overs could not be removed (${why}); resume() serves it`
+    const message = `the request failed, and its left-overs could not be removed (${why}); resumeRecord() serves it`
     throw new PalimpsestError('ERR_IO', message, { cause })
   }
 }

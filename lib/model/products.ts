@@ -34,8 +34,8 @@ export interface ProductOptions extends PassOptions {
   /** Names of the parameters that are differentiated; all where left out. */
   parameters?: readonly string[]
   /**
-   * Rows that are computed at once, at least 1 (2 for Fisher diagonals). Left out: all of them up to 256, or the largest
-   * power of two whose plan stays under 256 MiB. Results of different batch sizes differ by rounding.
+   * Rows that are computed at once, at least 1 (2 for Fisher diagonals). Left out: all of them up to 256 (a GPU: 1,024), or
+   * the largest power of two whose plan stays under 256 MiB (2 GiB). Results of different batch sizes differ by rounding.
    */
   batchSize?: number
 }
