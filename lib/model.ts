@@ -232,7 +232,7 @@ export class Model {
    * Takes over the network and weights of another model, whatever its architecture, in one step; that one is disposed.
    * The caller has checked that its weights are finite. @internal
    */
-  adopt(other: Model, entry: HistoryEntry): void {
+  adopt(other: Model, entries: readonly HistoryEntry[]): void {
     this.#check()
     other.#check()
     const [engine, weights, wide] = [this.#engine, this.#weights, this.#wide]
@@ -240,7 +240,7 @@ export class Model {
     this.#description = other.#description
     this.#weights = other.#weights
     this.#origin = other.#origin
-    this.#history = [...this.#history, entry]
+    this.#history = [...this.#history, ...entries]
     this.#wide = undefined
     this.#version++
     other.#disposed = true

@@ -135,14 +135,15 @@ async function checkFinite(model: Model, name: string): Promise<void> {
   )
 }
 
-/** The model becomes the scrubbed one: by its weights where the network is the same, else whole. */
+/** The model becomes the scrubbed one, with what that learned: by its weights where the network is the same, else whole. */
 async function swap(model: Model, scrubbed: Model, rebuilt: boolean, method: string): Promise<void> {
-  if (rebuilt) return model.adopt(scrubbed, { verb: 'scrub', method })
+  const learned = scrubbed.history.slice(model.history.length)
+  if (rebuilt) return model.adopt(scrubbed, [...learned, { verb: 'scrub', method }])
   const { network } = scrubbed.engine
   const values = await Promise.all(network.constants.map((_, i) => network.getConstant(i)))
   const statistics = new Map([...values.entries()].filter(([i]) => network.constants[i].name !== ''))
   await model.replace(await scrubbed.engine.weights('float32'), statistics)
-  model.record({ verb: 'scrub', method })
+  for (const entry of [...learned, { verb: 'scrub', method } as const]) model.record(entry)
 }
 
 function reportOf(

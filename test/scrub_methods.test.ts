@@ -123,6 +123,27 @@ describe("method 'mnemonic'", () => {
     expect(await flat(model)).toEqual(await flat(asked))
   })
 
+  it('knows the codes that scrub() itself taught, and no longer takes others for them', async () => {
+    const { model } = await fitted()
+    const codes = MnemonicCodes.draw(model, { seed: 5 })
+    const fitting = { epochs: 60, learningRate: 0.1, batchSize: 30, mnemonic: { codes, rate: 0.2 } }
+    const plain = newModel()
+    await fit(plain, rows, { epochs: 2 })
+    for (const each of [model, plain]) {
+      const known = each.history
+      await scrub(each, { method: 'retrain', retainSet: rows, from: newModel(9), fit: fitting })
+      expect(each.history).toEqual([
+        ...known,
+        { verb: 'fit', codes: codes.digest },
+        { verb: 'scrub', method: 'retrain' },
+      ])
+    }
+    const others = MnemonicCodes.draw(plain, { seed: 6 })
+    const refused = scrub(plain, { method: 'mnemonic', class: 2, codes: others })
+    await expect(refused).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
+    await scrub(model, { method: 'mnemonic', class: 2, codes })
+  })
+
   it('leaves parameters that no code reaches, or moves them as released', async () => {
     const { model, codes } = await fitted()
     // A code of zeros everywhere at one pixel cannot be drawn; a dead hidden unit can be made.
@@ -226,6 +247,25 @@ describe('the comparisons', () => {
     const variance = quarter.reduce((sum, e) => sum + e * e, 0) / quarter.length
     expect(Math.abs(variance - 1)).toBeLessThan(5 * Math.sqrt(2 / quarter.length))
     quarter.forEach((e, i) => expect(Math.abs(e - half[i])).toBeLessThan(1e-2))
+  })
+
+  it("'fisherNoise' takes the exact diagonal where asked, which has no seed", async () => {
+    const { model } = await fitted()
+    const before = await byName(model)
+    const f = await model.fisherDiagonal(rest, { type: 'exact' })
+    const [twin, exact] = [await model.clone(), { method: 'fisherNoise', retainSet: rest, fisher: 'exact' } as const]
+    await scrub(model, { ...exact, noiseSeed: 7 })
+    await scrub(twin, { ...exact, noiseSeed: 7, noiseScale: 2e-3 })
+    const [one, two] = [await byName(model), await byName(twin)]
+    const normal = [...before].flatMap(([name, values]) =>
+      [...values].map((value, i) => {
+        const [a, b] = [one, two].map((after) => (after.get(name) as Float64Array)[i] - value)
+        expect(Math.abs(b - 2 * a)).toBeLessThan(1e-5)
+        return a / (1e-3 * (f.getFloat64(name)[i] + 1e-8) ** -0.25)
+      }),
+    )
+    const variance = normal.reduce((sum, e) => sum + e * e, 0) / normal.length
+    expect(Math.abs(variance - 1)).toBeLessThan(5 * Math.sqrt(2 / normal.length))
   })
 
   it("'gradientAscent' stops at the loss of chance, or says that it did not get there", async () => {

@@ -53,7 +53,7 @@ export const fisherNoise: ScrubMethod<typeof table, { tensors: FisherNoiseReport
   },
   async run({ work, passes }, options: OptionsOf<typeof table>) {
     const { retainSet, noiseScale, power, floor, largest, fisher, seed, noiseSeed } = options
-    const diagonal = await work.fisherDiagonal(retainSet, { type: fisher, seed, ...passes })
+    const diagonal = await work.fisherDiagonal(retainSet, { type: fisher, ...(fisher === 'mc' && { seed }), ...passes })
     const weights = await work.weights()
     const flat = await weights.native.read()
     const f = await diagonal.native.read()
