@@ -151,6 +151,8 @@ describe('channelStatistics()', () => {
     expect(merge({ ...good, counts: [1, -1, 0, 0] })).toThrow(/counts/)
     expect(merge({ ...good, layers: [{ ...good.layers[0], sums: [NaN] }] })).toThrow(/sums/)
     expect(merge(good, { ...good, layers: good.layers.slice(1) })).toThrow(invalid)
+    const [first] = good.layers
+    expect(merge({ ...good, layers: [{ ...first, sums: first.sums.map((sum) => -sum) }] })).toThrow(/at least 0/)
     expect(merge(good, 'good')).toThrow(/format/)
   })
 })
@@ -208,6 +210,18 @@ describe('chooseChannels()', () => {
     expect(taken.roots.has(map.slots.root(map.layers[0].slots[5]))).toBe(false)
     expect(chooseChannels(map, map.layers, scores, { ...options, order: 'least' }).removed).toEqual([0, 7])
     expect(chooseChannels(map, map.layers, scores, { ...options, cap: 0.9, floor: 10 }).removed).toEqual([2, 5])
+  })
+
+  it('takes the whole number that N R is but for rounding', () => {
+    const b = new networks.NetworkBuilder(shape)
+    const x = b.conv(b.conv(b.input, 'a', { channels: 60, kernel: 1 }), 'b', { channels: 40, kernel: 1 })
+    const wide = channelMap(b.build(b.linear(b.flatten(x), 'fc', { features: classes })).network)
+    const own = wide.layers.map(({ slots }) => new Float64Array(slots.length))
+    for (const rate of [0.29, 0.57, 0.58]) {
+      expect(100 * rate).not.toBe(Math.round(100 * rate))
+      const { candidates, removed } = chooseChannels(wide, wide.layers, own, { ...options, cap: 0.9, rate })
+      expect([candidates, removed[0] + removed[1]]).toEqual([100, Math.round(100 * rate)])
+    }
   })
 
   it('breaks ties by position', () => {
@@ -333,6 +347,21 @@ describe("scrub() with method 'prune'", () => {
     }
   })
 
+  it('masks filters that are constants of the network as it removes them', async () => {
+    const file = await newModel().exportOnnx()
+    const [removed, masked] = [0, 1].map(() =>
+      Model.load(file, { device: 'cpu', parameters: ['fc.weight', 'fc.bias'] }),
+    )
+    const [a, b] = await Promise.all([removed, masked])
+    made.push(a, b)
+    const report = await scrub(a, options({ fineTune: false }))
+    const other = await scrub(b, options({ fineTune: false, remove: false }))
+    expect(report.passes[0].layers[0].removed).toBeGreaterThan(0)
+    expect(other.passes).toEqual(report.passes)
+    const [x, y] = [await a.evaluate({ inputs }), await b.evaluate({ inputs })]
+    x.forEach((value, i) => expect(Math.abs(value - y[i])).toBeLessThan(1e-5))
+  })
+
   it('keeps what an ONNX file says of itself, its names and its final function', async () => {
     const original = await Model.load(new URL('fixtures/resnet.onnx', import.meta.url), { device: 'cpu' })
     made.push(original)
@@ -396,6 +425,7 @@ describe("scrub() with method 'prune'", () => {
     const { data: _, ...rest } = options({ fineTune: false })
     const b = await scrub(federated, { ...rest, statistics })
     expect(b.passes).toEqual(a.passes)
+    expect([a.options.responses, b.options.responses]).toEqual(['convolution', 'convolution'])
     expect(await bits(federated)).toBe(await bits(central))
     expect(b.sampleVisits).toBe(0)
   })
@@ -439,6 +469,9 @@ describe("scrub() with method 'prune'", () => {
       [{ rate: 0.001 }, /rate/],
       [{ multipleOf: 0 }, /multipleOf/],
       [{ coe: 100 }, /below e/],
+      // What the first class leaves is narrower.
+      [{ coe: 2.7 * 12, class: [2, 0], rate: 0.4, fineTune: false }, /below e x [0-9]+, the narrowest layer/],
+      [{ data: undefined, statistics, responses: 'convolution' }, /'responses'/],
       [{ rates: 0.1 }, /'rate'/],
       [{ order: 'first' }, /'most' or 'least'/],
       [{ fineTune: { epoch: 1 } }, /epochs/],

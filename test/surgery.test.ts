@@ -76,8 +76,8 @@ function shaken({ network, parameters }: NetworkSource): NetworkSource {
   return { network: { ...network, leaves }, parameters: moved }
 }
 
-function masked(source: NetworkSource, removal: Removal, pruned: NetworkSource): NetworkSource {
-  return { network: source.network, parameters: withZeros(source.network, removal, pruned.parameters) }
+async function masked(source: NetworkSource, removal: Removal, pruned: NetworkSource): Promise<NetworkSource> {
+  return { network: source.network, parameters: await withZeros(source.network, removal, pruned.parameters) }
 }
 
 async function logits(source: NetworkSource, inputs: Float32Array): Promise<number[]> {
@@ -94,10 +94,10 @@ describe.each(cases)('channels of %s', (_, load) => {
     const roots = someRoots(map, 7, inner)
     if (!inner) expect(roots.size).toBeGreaterThan(0)
     const removal = new Removal(map, roots)
-    const pruned = removeChannels(source, removal)
+    const pruned = await removeChannels(source, removal)
     const width = source.network.inputShape.reduce((a, b) => a * b, 1)
     const inputs = normals(3 * width, 11)
-    const whole = await logits(masked(source, removal, pruned), inputs)
+    const whole = await logits(await masked(source, removal, pruned), inputs)
     const smaller = await logits(pruned, inputs)
     const size = Math.hypot(...whole)
     whole.forEach((value, i) => expect(Math.abs(smaller[i] - value)).toBeLessThan(1e-10 * size))
@@ -147,7 +147,7 @@ describe('channelMap()', () => {
     const source = make(9, 7)
     const map = channelMap(source.network)
     const roots = [...map.layers[0].slots.slice(0, 3), ...map.layers[1].slots.slice(1, 3)]
-    const pruned = removeChannels(source, new Removal(map, new Set(roots.map((slot) => map.slots.root(slot)))))
+    const pruned = await removeChannels(source, new Removal(map, new Set(roots.map((slot) => map.slots.root(slot)))))
     const cost = async (of: NetworkSource) => {
       const model = Model.fromNetwork(of, { device: 'cpu' })
       const { flops, bytes } = await model.engine.programs.get({ quantity: 'evaluate', batch: 4 })

@@ -84,7 +84,7 @@ export function chooseChannels(
   options: ChoiceOptions,
 ): Choice {
   const candidates = candidatesOf(map, layers, scores, options.channels)
-  const wanted = Math.floor(candidates.length * options.rate)
+  const wanted = shareOf(candidates.length, options.rate)
   if (wanted === 0) {
     throw invalid('rate', `a share that is one or more of ${candidates.length} channels`, options.rate)
   }
@@ -93,7 +93,7 @@ export function chooseChannels(
   const ranked = candidates.toSorted((a, b) => sign * (a.score - b.score))
   const removed = layers.map(() => 0)
   const most = layers.map(({ slots }) =>
-    Math.min(Math.floor(slots.length * options.cap), slots.length - Math.min(options.floor, slots.length)),
+    Math.min(shareOf(slots.length, options.cap), slots.length - Math.min(options.floor, slots.length)),
   )
   const chosen: Candidate[] = []
   for (const candidate of ranked) {
@@ -109,6 +109,9 @@ export function chooseChannels(
   const kept = options.multipleOf > 1 ? inMultiples(chosen, layers, removed, options.multipleOf) : chosen
   return { roots: new Set(kept.map(({ root }) => root)), candidates: candidates.length, removed }
 }
+
+/** floor(count share), where the product is a whole number but for rounding (100 x 0.29) that number. */
+const shareOf = (count: number, share: number) => Math.floor(count * share * (1 + 2 * Number.EPSILON))
 
 const membersIn = ({ members }: Candidate, layer: number) => members.filter((member) => member.layer === layer).length
 

@@ -252,5 +252,8 @@ function checkLayer(layer: unknown, name: string, classes: number): void {
     const list = layer[key]
     const good = Array.isArray(list) && list.length === classes * channels && list.every(is.number)
     if (!good) throw invalid(`${name}.${key}`, `${classes} x ${channels} finite numbers`, list)
+    // Of means of max(., 0).
+    const wrong = key === 'sums' ? list.find((sum: number) => sum < 0) : undefined
+    if (wrong !== undefined) throw invalid(`${name}.sums`, 'sums of at least 0', wrong)
   }
 }

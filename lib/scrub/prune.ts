@@ -57,10 +57,13 @@ export interface PruneOptions extends CommonScrubOptions {
   cap?: number
   /** What the channels left to a convolution are a multiple of (default 1); rounds towards fewer removed. */
   multipleOf?: number
-  /** coe of the released code: beta = 1 + ln(C / coe) lifts wide layers; 0 (default) is beta = 1. Below e times the
-   * narrowest layer's channels: 2.5 times them keeps narrow layers from losing half of theirs. */
+  /**
+   * coe of the released code: beta = 1 + ln(C / coe) lifts wide layers; 0 (default) is beta = 1. Below e times the
+   * narrowest layer's channels, for every class of those that the ones before left: 2.5 times them keeps narrow layers
+   * from losing half of theirs.
+   */
   coe?: number
-  /** Where responses are read, with `data` (default 'convolution'). */
+  /** Where responses are read, with `data` only (default 'convolution'). */
   responses?: ResponsePoint
   /** Whether the channels are taken out of the network (default), or left in it with zero weights. */
   remove?: boolean
@@ -112,7 +115,7 @@ const table = {
   cap: withDefault(number({ above: 0, below: 1 }), 0.5),
   multipleOf: withDefault(integer({ min: 1 }), 1),
   coe: withDefault(number({ min: 0 }), 0),
-  responses: withDefault(oneOf('convolution', 'normalization'), 'convolution'),
+  responses: optional(oneOf('convolution', 'normalization')),
   remove: withDefault(boolean, true),
   fineTune: optional(either(noFit, fitCheck)),
 }
@@ -127,8 +130,7 @@ function checkOptions(model: Model, options: Options): void {
       throw invalid('class', `classes from 0 to ${model.classes - 1}`, target)
     }
   }
-  const narrowest = Math.min(...layers.map(({ slots }) => slots.length))
-  if (options.coe >= Math.E * narrowest) throw invalid('coe', `a number below e x ${narrowest}`, options.coe)
+  checkCoe(layers, options)
   if ((options.data === undefined) === (options.statistics === undefined)) {
     const what = 'either data or statistics (scrub() with method prune)'
     throw new PalimpsestError(
@@ -137,7 +139,16 @@ function checkOptions(model: Model, options: Options): void {
     )
   }
   for (const rows of [options.data, options.retainSet]) if (rows) checkData(rows, model.engine, true)
+  if (options.statistics && options.responses) {
+    throw invalid('responses', 'nothing beside statistics, which have their own', options.responses)
+  }
   if (options.statistics !== undefined) checkStatistics(model, layers, options.statistics, targetsOf(options))
+}
+
+/** beta = 1 + ln(C / coe) has to be above 0 in the narrowest layer, or the order there is turned around. */
+function checkCoe(layers: readonly ConvLayer[], { coe }: Options): void {
+  const narrowest = Math.min(...layers.map(({ slots }) => slots.length))
+  if (coe >= Math.E * narrowest) throw invalid('coe', `a number below e x ${narrowest}, the narrowest layer`, coe)
 }
 
 function checkStatistics(model: Model, layers: readonly ConvLayer[], given: unknown, targets: readonly number[]): void {
@@ -168,13 +179,16 @@ export const prune: ScrubMethod<typeof table, Omit<PruneReport, keyof CommonScru
     const before = await costOf(run.model)
     const steps: Step[] = []
     let pruned = run.work
+    let responses: ResponsePoint | undefined
     const replace = (next: Model): void => {
       if (pruned !== run.work) pruned.dispose()
       pruned = next
     }
     try {
       for (const target of targets) {
-        const { source, step } = await pruneClass(pruned, await statisticsOf(pruned, options, run), target, options)
+        const statistics = await statisticsOf(pruned, options, run)
+        responses = statistics.responses
+        const { source, step } = await pruneClass(pruned, statistics, target, options)
         replace(pruned.rebuilt(source))
         steps.push(step)
         checkSignal(run.passes.signal)
@@ -182,7 +196,7 @@ export const prune: ScrubMethod<typeof table, Omit<PruneReport, keyof CommonScru
       const fit = retained && (await fineTuned(pruned, retained, options, run))
       const cost = costs(before, await costOf(pruned))
       const details = { passes: steps.map(({ pass }) => pass), cost, fit: fit ?? null }
-      const chosen = { class: targets, ...(fit && { fineTune: fit.options }) }
+      const chosen = { class: targets, responses, ...(fit && { fineTune: fit.options }) }
       const sampleVisits = targets.length * (options.data?.size ?? 0) + (fit ? visits(fit) : 0)
       if (options.remove) return { scrubbed: pruned, sampleVisits, chosen, details }
       await putBack(run.work, pruned, steps)
@@ -205,7 +219,7 @@ interface Step {
 }
 
 async function statisticsOf(model: Model, { data, statistics, responses }: Options, run: ScrubRun) {
-  return statistics ?? channelStatistics(model, data as Dataset, { responses, ...run.passes })
+  return statistics ?? channelStatistics(model, data as Dataset, { ...(responses && { responses }), ...run.passes })
 }
 
 /** Scores, choice and surgery for one class. */
@@ -218,11 +232,12 @@ async function pruneClass(
   const network = await model.describeConstants()
   const map = channelMap(network)
   const layers = scoredLayers(network, map)
+  checkCoe(layers, options)
   checkCounts(statistics.counts, target)
   const scores = statistics.layers.map((layer) => channelScores(layer, statistics.counts, target, options.coe))
   const choice = chooseChannels(map, layers, scores, options)
   const removal = new Removal(map, choice.roots)
-  const source = removeChannels({ network, parameters: await model.tensors() }, removal)
+  const source = await removeChannels({ network, parameters: await model.tensors() }, removal)
   return { source, step: { network, removal, pass: { class: target, ...passOf(layers, choice) } } }
 }
 
@@ -253,7 +268,7 @@ async function fineTuned(model: Model, rows: Dataset, { fineTune }: Options, run
  */
 async function putBack(work: Model, pruned: Model, steps: readonly Step[]): Promise<void> {
   let tensors: TensorMap = new Map([...(await pruned.statistics()), ...(await pruned.tensors())])
-  for (const { network, removal } of steps.toReversed()) tensors = withZeros(network, removal, tensors)
+  for (const { network, removal } of steps.toReversed()) tensors = await withZeros(network, removal, tensors)
   const values = work.parameters.map(({ name }) => [name, (tensors.get(name) as { data: Float32Array }).data])
   const constants = work.engine.network.constants.flatMap(({ name }, i): [number, Float32Array][] => {
     const tensor = tensors.get(name)

@@ -3,6 +3,7 @@ import type { Dataset } from '../dataset.js'
 import type { PassOptions } from '../model/passes.js'
 import { evaluate, runPass, type Engine } from '../model/products.js'
 import { native, type NativeVector } from '../native.js'
+import { inTurns } from '../turns.js'
 
 export class Retention {
   readonly #tempered: Engine
@@ -18,14 +19,15 @@ export class Retention {
     temperature: number,
     parameters: readonly string[],
     target: Dataset,
-    logits: Float32Array,
+    answers: Float32Array,
+    entropies: Float64Array,
   ) {
     this.#tempered = tempered
     this.#temperature = temperature
     this.#parameters = parameters
     this.#target = target
-    this.#answers = logits
-    this.#entropies = softmaxInPlace(logits, tempered.classes)
+    this.#answers = answers
+    this.#entropies = entropies
   }
 
   /**
@@ -40,7 +42,8 @@ export class Retention {
     passes: PassOptions,
   ): Promise<Retention> {
     const logits = (await evaluate(tempered, target, passes)) as Float32Array
-    return new Retention(tempered, temperature, parameters, target, logits)
+    const entropies = await softmaxInPlace(logits, tempered.classes)
+    return new Retention(tempered, temperature, parameters, target, logits, entropies)
   }
 
   /**
@@ -86,17 +89,21 @@ export class Retention {
 }
 
 /** Logits [N, K] become probabilities; gives each row's entropy in nats. */
-function softmaxInPlace(logits: Float32Array, k: number): Float64Array {
-  return Float64Array.from({ length: logits.length / k }, (_, row) => {
+async function softmaxInPlace(logits: Float32Array, k: number): Promise<Float64Array> {
+  const entropies = new Float64Array(logits.length / k)
+  const one = (row: number) => {
     const own = logits.subarray(row * k, (row + 1) * k)
     const most = own.reduce((a, b) => Math.max(a, b), -Infinity)
     const powers = Array.from(own, (logit) => Math.exp(logit - most))
     const sum = powers.reduce((a, b) => a + b, 0)
-    let entropy = 0
     powers.forEach((power, i) => {
       own[i] = power / sum
-      if (power > 0) entropy -= (power / sum) * Math.log(power / sum)
+      if (power > 0) entropies[row] -= (power / sum) * Math.log(power / sum)
     })
-    return entropy
-  })
+  }
+  const rows = (from: number, to: number) => {
+    for (let row = from; row < to; row++) one(row)
+  }
+  await inTurns(entropies.length, rows, k)
+  return entropies
 }

@@ -5,6 +5,7 @@ import type { LeafDescription, NetworkDescription, NodeAttributes, NodeDescripti
 import { sameDims, showDims } from '../networks/dims.js'
 import { inferShapes } from '../networks/shapes.js'
 import type { NetworkSource } from '../model.js'
+import { inTurns } from '../turns.js'
 import type { Axis, ChannelMap } from './channels.js'
 
 /** Positions along each axis that stay; null: all of them. */
@@ -39,36 +40,55 @@ export class Removal {
 }
 
 /** The network without the channels; equal to the one whose removed weights are zero. */
-export function removeChannels({ network, parameters }: NetworkSource, removal: Removal): NetworkSource {
+export async function removeChannels({ network, parameters }: NetworkSource, removal: Removal): Promise<NetworkSource> {
   const made: TensorMap = new Map()
-  const leaves = network.leaves.map((leaf): LeafDescription => {
+  const smallerLeaf = async (leaf: LeafDescription): Promise<LeafDescription> => {
     if (leaf.kind === 'input') return leaf
     const [kept, shape] = [removal.kept(leaf.id), removal.dims(leaf.id)]
-    if (leaf.kind === 'constant') return { ...leaf, shape, data: gathered(leaf.data, leaf.shape, kept) }
+    if (leaf.kind === 'constant') return { ...leaf, shape, data: await gathered(leaf.data, leaf.shape, kept) }
     const tensor = parameters.get(leaf.name)
-    if (tensor) made.set(leaf.name, { shape, data: gathered(tensor.data, leaf.shape, kept) })
+    if (tensor) made.set(leaf.name, { shape, data: await gathered(tensor.data, leaf.shape, kept) })
     return { ...leaf, shape }
-  })
+  }
+  const leaves: LeafDescription[] = []
+  for (const leaf of network.leaves) leaves.push(await smallerLeaf(leaf))
   const nodes = network.nodes.map((node) => ({ ...node, attributes: smaller(node, removal) }))
   const pruned: NetworkDescription = { ...network, leaves, nodes }
   checkShapes(pruned, removal)
   return { network: pruned, parameters: made }
 }
 
-/** Tensors of the smaller network in the shapes of the whole one, zeros where channels went; constants keep theirs. */
-export function withZeros(whole: NetworkDescription, removal: Removal, pruned: TensorMap): TensorMap {
+/**
+ * Tensors of the smaller network in the shapes of the whole one, zeros where channels went; running statistics keep theirs.
+ * ERR_UNSUPPORTED where the factor that reads a channel is a constant without a name, which cannot be set.
+ */
+export async function withZeros(whole: NetworkDescription, removal: Removal, pruned: TensorMap): Promise<TensorMap> {
   const made: TensorMap = new Map()
+  const running = inputsOf(whole, ['BatchNormalization'], 3)
+  const factors = inputsOf(whole, ['Conv', 'MatMul'], 1)
   for (const leaf of whole.leaves) {
-    if (leaf.kind === 'input' || leaf.name === undefined) continue
-    const tensor = pruned.get(leaf.name)
-    if (tensor === undefined) continue
-    const data = leaf.kind === 'constant' ? leaf.data.slice() : new Float32Array(elements(leaf.shape))
-    const places = positions(leaf.shape, removal.kept(leaf.id))
-    tensor.data.forEach((value, i) => (data[places[i]] = value))
+    if (leaf.kind === 'input') continue
+    const kept = removal.kept(leaf.id)
+    const tensor = pruned.get(leaf.name ?? '')
+    if (leaf.name === undefined || tensor === undefined) {
+      if (!factors.has(leaf.id) || kept.every((axis) => axis === null)) continue
+      const what = 'expected weights that can be set, so that channels can stay with zeros'
+      throw new PalimpsestError('ERR_UNSUPPORTED', `${what}, got constants without a name; remove: true takes them out`)
+    }
+    const stays = leaf.kind === 'constant' && running.has(leaf.id)
+    const data = stays ? leaf.data.slice() : new Float32Array(elements(leaf.shape))
+    const places = positions(leaf.shape, kept)
+    await inTurns(places.length, (from, to) => {
+      for (let i = from; i < to; i++) data[places[i]] = tensor.data[i]
+    })
     made.set(leaf.name, { shape: leaf.shape, data })
   }
   return made
 }
+
+/** Values that nodes of these rows read from input `first` on. */
+const inputsOf = ({ nodes }: NetworkDescription, ops: readonly string[], first: number): ReadonlySet<number> =>
+  new Set(nodes.flatMap(({ op, inputs }) => (ops.includes(op) ? inputs.slice(first) : [])))
 
 const elements = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1)
 
@@ -84,9 +104,14 @@ function positions(shape: readonly number[], kept: Kept): Int32Array {
   return places
 }
 
-function gathered(data: Float32Array, shape: readonly number[], kept: Kept): Float32Array {
+async function gathered(data: Float32Array, shape: readonly number[], kept: Kept): Promise<Float32Array> {
   if (kept.every((axis) => axis === null)) return data
-  return Float32Array.from(positions(shape, kept), (place) => data[place])
+  const places = positions(shape, kept)
+  const found = new Float32Array(places.length)
+  await inTurns(places.length, (from, to) => {
+    for (let i = from; i < to; i++) found[i] = data[places[i]]
+  })
+  return found
 }
 
 /** Attributes that name sizes or positions, as they are without the channels. */
