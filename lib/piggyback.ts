@@ -23,6 +23,7 @@ import {
   type OptionsOf,
 } from './options.js'
 import { streams } from './philox.js'
+import { visits } from './scrub/fine_tune.js'
 
 /** What an adversary may spend. */
 export interface PiggybackBudget {
@@ -78,7 +79,10 @@ const budgetTable = {
   steps: withDefault(integer({ min: 1 }), 100),
   share: withDefault(number({ above: 0, max: 1 }), 0.01),
   fit: withDefault(
-    check('options of fit()', (v): v is NonNullable<PiggybackBudget['fit']> => is.plainObject(v)),
+    check(
+      'options of fit() without steps and seed, which stand beside it',
+      (v): v is NonNullable<PiggybackBudget['fit']> => is.plainObject(v) && !('steps' in v) && !('seed' in v),
+    ),
     {},
   ),
 }
@@ -140,9 +144,9 @@ export async function piggyback(model: Model, data: Dataset, options: PiggybackO
         for (const [name, each] of Object.entries(models)) {
           if (!each) continue
           checkSignal(signal)
-          const { accuracy, settings, visits } = await learn(each, rows, testSet, own, seed, signal)
+          const { accuracy, settings, visits: seen } = await learn(each, rows, testSet, own, seed, signal)
           found[name].push(accuracy)
-          sampleVisits += visits
+          sampleVisits += seen
           Object.assign(settled, { settings, rows: rows.size })
           onProgress?.({ phase: 'piggyback', done: ++done, total })
         }
@@ -187,10 +191,10 @@ async function learn(
   const copy = await model.withHead(rows.classes, { seed })
   const stop = signal && { signal }
   try {
-    const { options, rows: size } = await fitModel(copy, rows, { batchSize: 64, ...fit, steps, seed, ...stop })
-    const { seed: _, steps: __, ...settings } = options
+    const report = await fitModel(copy, rows, { batchSize: 64, ...fit, steps, seed, ...stop })
+    const { seed: _, steps: __, ...settings } = report.options
     const { accuracy } = await copy.measure(testSet, stop)
-    return { accuracy, settings, visits: steps * Math.min(options.batchSize, size) + testSet.size }
+    return { accuracy, settings, visits: visits(report) + testSet.size }
   } finally {
     copy.dispose()
   }

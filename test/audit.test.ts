@@ -89,6 +89,16 @@ describe('audit()', () => {
     expect(own.steps ?? Infinity).toBeLessThan(other?.steps ?? Infinity)
   })
 
+  it('says that relearning did not get there where its steps diverge, with all else as it is', async () => {
+    for (const learningRate of [1e30, 1e300]) {
+      const own = { learningRate, targetLoss: 1e-9 }
+      const { relearn, ...rest } = (await audit(model, { ...sets, relearn: own })).model
+      expect(relearn).toMatchObject({ steps: null, targetLoss: 1e-9 })
+      expect(relearn.loss).toBeGreaterThan(0)
+      expect(rest.sets).toEqual(report.model.sets)
+    }
+  })
+
   it('finds a class that was not forgotten, one that was over-forgotten, and says where it cannot conclude', async () => {
     const verdict = (of: AuditReport, readout: string) => of.findings.find((each) => each.readout === readout)?.verdict
     expect(verdict(report, 'forgetAccuracy')).toBe('under-forgotten')

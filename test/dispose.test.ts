@@ -83,7 +83,7 @@ describe("method 'dispose'", () => {
       const weights = await view.weights()
       if (head === 'fresh') {
         const layer = findLastLayer(view.description, 'this test')
-        for (const [name, { data }] of freshLastLayer(layer, 5, seed, step)) await weights.set(name, data)
+        for (const [name, { data }] of freshLastLayer(layer, 5, seed, step + 1)) await weights.set(name, data)
       }
       for (const [name, values] of await byName(at)) if (!name.startsWith('fc3')) await weights.set(name, values)
       await view.setWeights(weights)
@@ -154,7 +154,7 @@ describe("method 'dispose'", () => {
     expect(accuracy).toBe(report.accuracy.after)
     expect(accuracy).toBeGreaterThanOrEqual(before.accuracy - 0.005)
     expect(looks.find(({ step }) => step === report.kept)?.accuracy).toBe(accuracy)
-    expect(report.sampleVisits).toBe(report.steps * (2 * 4 * 64 + 64) + (looks.length + 1) * target.size)
+    expect(report.sampleVisits).toBe(report.steps * (2 * 4 * 64 + 64) + (looks.length + 2) * target.size)
     expect(report.bound).toMatchObject({ certified: false, verdict: 'cannot-conclude', guaranteed: null })
     expect(bound(copy).statement).toMatch(/'dispose' has no certificate/)
     expect(structuredClone(report)).toEqual(report)
@@ -289,6 +289,10 @@ describe('piggyback', () => {
     expect(await flat(floor)).toEqual(fresh)
     expect(structuredClone(report)).toEqual(report)
     const alone = await piggyback(floor, source, { budget: quick, testSet, seeds: [1, 2, 3, 4] })
+    // 20 rows are one batch.
+    expect(alone.sampleVisits).toBe(4 * (8 * 20 + testSet.size))
+    const parts = await piggyback(floor, source, { budget: { ...quick, fit: { batchSize: 16 } }, testSet })
+    expect(parts.sampleVisits).toBe(4 * 20 + testSet.size)
     expect(alone.results[0]).toMatchObject({ accuracy: small.floor, floor: null, ceiling: null, recovered: null })
   })
 
@@ -315,6 +319,9 @@ describe('piggyback', () => {
     await refused({ budget: quick, testSet: task(0, 6, 60, 1) }, 'ERR_SHAPE', /at most 5 classes/)
     await refused({ budget: quick, testSet }, 'ERR_INVALID_ARGUMENT', /a Dataset for 'data'/, [])
     await refused({ budget: { fit: { epochs: 2 } }, testSet }, 'ERR_INVALID_ARGUMENT', /epochs/)
+    for (const own of [{ steps: 500 }, { seed: 1 }]) {
+      await refused({ budget: { fit: own }, testSet }, 'ERR_INVALID_ARGUMENT', /without steps and seed/)
+    }
     const reason = new Error('enough')
     await expect(piggyback(model, source, { budget: quick, testSet, signal: AbortSignal.abort(reason) })).rejects.toBe(
       reason,

@@ -106,11 +106,10 @@ export async function readSet(
   for (let start = 0; start < data.size; start += chunk) {
     checkSignal(signal)
     const rows = Math.min(chunk, data.size - start)
-    const part = data.subset(Array.from({ length: rows }, (_, i) => start + i))
+    using part = data.subset(Array.from({ length: rows }, (_, i) => start + i))
     const options = signal && { signal }
     const logits = await model.evaluate(part, options)
     const others = await reference?.evaluate(part, options)
-    part.dispose()
     for (let i = 0; i < rows; i++) {
       const label = labels[start + i]
       own.add(start + i, label, p, softmaxInto(logits, i * k, label, p))

@@ -1,7 +1,8 @@
 // Relearn time: steps of SGD on the forgotten rows until their loss is that of rows the model knows.
 import type { Dataset } from '../dataset.js'
-import { fitModel } from '../fit/sgd.js'
+import { fitModel, type FitOptions } from '../fit/sgd.js'
 import type { Model } from '../model.js'
+import { PalimpsestError } from '../errors.js'
 import { checkSignal, type PassOptions } from '../model/passes.js'
 
 export interface RelearnOptions {
@@ -18,10 +19,10 @@ export interface RelearnOptions {
 }
 
 export interface Relearn {
-  /** Steps until the loss was at most the target, looked at after each; null where `maxSteps` were too few. */
+  /** Steps until the loss was at most the target, looked at after each; null where `maxSteps` were too few, or diverged. */
   steps: number | null
   targetLoss: number
-  /** Of the rows that are looked at (1,000 at most), at the end. */
+  /** Of the rows that are looked at (1,000 at most), at the end; before the step that diverged. */
   loss: number
 }
 
@@ -36,18 +37,35 @@ export async function relearn(
   const watched = forgetSet.subset(Array.from({ length: Math.min(1000, forgetSet.size) }, (_, i) => i))
   const copy = await model.clone()
   const pass = signal && { signal }
-  const plain = { learningRate, batchSize, momentum: 0, weightDecay: 0, schedule: 'constant', ...pass } as const
+  const schedule = { type: 'constant', warmup: 0 } as const
+  const plain = { learningRate, batchSize, momentum: 0, weightDecay: 0, schedule, batchNorm: 'evaluation' } as const
+  let last: number | undefined
   try {
     for (let step = 0; ; step++) {
       checkSignal(signal)
       const { loss } = await copy.measure(watched, pass)
       onProgress?.({ phase: 'relearn', done: step, total: maxSteps })
       if (loss <= targetLoss) return { steps: step, targetLoss, loss }
-      if (step === maxSteps) return { steps: null, targetLoss, loss }
-      await fitModel(copy, forgetSet, { ...plain, schedule: { type: 'constant', warmup: 0 }, steps: 1, batchNorm: 'evaluation', seed: seed + step }) // prettier-ignore
+      if (!Number.isFinite(loss)) return { steps: null, targetLoss, loss: last ?? loss }
+      last = loss
+      const one = { ...plain, ...pass, steps: 1, seed: seed + step }
+      if (step === maxSteps || !(await stepped(copy, forgetSet, one))) {
+        return { steps: null, targetLoss, loss }
+      }
     }
   } finally {
     copy.dispose()
     watched.dispose()
+  }
+}
+
+/** False where the step went to no finite weights; the model is then as before it. */
+async function stepped(model: Model, data: Dataset, options: FitOptions): Promise<boolean> {
+  try {
+    await fitModel(model, data, options)
+    return true
+  } catch (error) {
+    if (error instanceof PalimpsestError && error.code === 'ERR_NOT_CONVERGED') return false
+    throw error
   }
 }

@@ -157,7 +157,7 @@ function checkSourceHead(model: Model, sourceHead: Model | undefined): void {
   checkSameBackbone(model, given)
 }
 
-/** Rows in shuffled order, so many at a time, none twice before all were drawn. */
+/** Rows in shuffled order, so many at a time; where fewer are left than that, they are shuffled anew. */
 class Draws {
   #order: Int32Array = new Int32Array(0)
   #epoch = 0
@@ -204,6 +204,7 @@ class DisposeRun {
     const { steps, tolerance, patience, recovery, target, temperature } = this.#options
     const { tempered, released, weights } = this.#heads
     const retention = await Retention.of(tempered, temperature, released, target, this.#pass)
+    this.sampleVisits += target.size
     const before = await this.#accuracy()
     const looks: DisposeLook[] = []
     let [kept, after, below, done, recovering] = [0, before, 0, 0, 0]
@@ -295,7 +296,8 @@ class DisposeRun {
   /** The collision loss of disjoint source batches, and its gradient. */
   async #collision(step: number): Promise<Awaited<ReturnType<typeof collide>>> {
     const { head, batches, batchSize, form, seed } = this.#options
-    if (head === 'fresh') await this.#heads.redraw(seed, step)
+    // Draw 0 is piggyback()'s: its probe must not begin with a head that was unlearned against.
+    if (head === 'fresh') await this.#heads.redraw(seed, step + 1)
     const rows = this.#source.next(batches * batchSize)
     const parts = Array.from({ length: batches }, (_, i) =>
       this.#source.data.subset(rows.subarray(i * batchSize, (i + 1) * batchSize)),
