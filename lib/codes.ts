@@ -23,9 +23,11 @@ export interface CodeOptions {
   seed?: number
 }
 
-const distributions = oneOf('normal', 'uniform', 'pattern')
+const distributions = ['normal', 'uniform', 'pattern'] as const satisfies readonly CodeDistribution[]
+const isDistribution = (value: unknown): value is CodeDistribution =>
+  (distributions as readonly unknown[]).includes(value)
 const table = {
-  distribution: withDefault(distributions, 'normal'),
+  distribution: withDefault(oneOf(...distributions), 'normal'),
   normalize: optional(check('an object with mean, std', is.plainObject)),
   seed: optional(integer()),
 }
@@ -80,11 +82,13 @@ export class MnemonicCodes {
     const { distribution, salt, architecture, digest } = metadata
     const codes = tensors.get('codes')
     if (codes === undefined || codes.shape.length < 2) throw malformed(`a tensor 'codes' [K, ...]`, codes?.shape.join())
+    if (!isDistribution(distribution)) throw malformed('a distribution', distribution)
+    for (const [key, value] of Object.entries({ salt, architecture })) if (!value) throw malformed(`'${key}'`, value)
     const [classes, ...shape] = codes.shape
     const parts = {
       shape,
       classes,
-      distribution: distribution as CodeDistribution,
+      distribution,
       values: codes.data,
       salt,
       architecture,

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Dataset, fit, MnemonicCodes, Model, networks, type FitOptions } from '../lib/index.js'
+import { readSafetensors, writeSafetensors } from '../lib/safetensors.js'
 import { normals } from './random.js'
 
 let folder: string
@@ -66,6 +67,14 @@ describe('codes', () => {
     const spoilt = join(folder, 'spoilt.safetensors')
     await writeFile(spoilt, bytes)
     await expect(MnemonicCodes.load(spoilt)).rejects.toMatchObject({ code: 'ERR_MODEL_FORMAT' })
+    const { tensors, metadata } = readSafetensors(await readFile(path))
+    for (const [key, wrong] of Object.entries({ salt: '', architecture: '', distribution: 'gauss' })) {
+      const text = writeSafetensors(tensors, { ...metadata, [key]: wrong })
+      const refused = { code: 'ERR_MODEL_FORMAT', message: expect.stringContaining(key) as string }
+      await expect(MnemonicCodes.load(text)).rejects.toMatchObject(refused)
+      const { [key]: _, ...less } = metadata
+      await expect(MnemonicCodes.load(writeSafetensors(tensors, less))).rejects.toMatchObject(refused)
+    }
     const weights = join(folder, 'weights.safetensors')
     await newModel().save(weights)
     await expect(MnemonicCodes.load(weights)).rejects.toMatchObject({ code: 'ERR_MODEL_FORMAT' })
