@@ -1,6 +1,9 @@
 // scrub() with method 'dampening': weights that matter to the forgotten rows out of proportion shrink (Foster et al. 2024).
 import type { Dataset } from '../dataset.js'
+import type { Model } from '../model.js'
 import { checkData } from '../model/held_data.js'
+import type { PassOptions } from '../model/passes.js'
+import type { FloatArray } from '../native.js'
 import { number, withDefault, type OptionsOf } from '../options.js'
 import { inTurns } from '../turns.js'
 import { datasetCheck } from './fine_tune.js'
@@ -30,6 +33,13 @@ const table = {
   lambda: withDefault(number({ min: 0 }), 1),
 }
 
+async function diagonal(work: Model, data: Dataset, passes: PassOptions): Promise<FloatArray> {
+  const vector = await work.fisherDiagonal(data, passes)
+  const values = await vector.native.read()
+  vector.dispose()
+  return values
+}
+
 export const dampening: ScrubMethod<typeof table, { tensors: DampeningReport['tensors'] }> = {
   table,
   check(model, { forgetSet, retainSet }) {
@@ -38,9 +48,7 @@ export const dampening: ScrubMethod<typeof table, { tensors: DampeningReport['te
   },
   /** w_i := min(lambda F_all,i / F_forget,i, 1) w_i where F_forget,i > alpha F_all,i, F the empirical diagonal. */
   async run({ work, passes }, { forgetSet, retainSet, alpha, lambda }: OptionsOf<typeof table>) {
-    const ofForget = await work.fisherDiagonal(forgetSet, passes)
-    const ofRetain = await work.fisherDiagonal(retainSet, passes)
-    const [forget, retain] = [await ofForget.native.read(), await ofRetain.native.read()]
+    const [forget, retain] = [await diagonal(work, forgetSet, passes), await diagonal(work, retainSet, passes)]
     const share = forgetSet.size / (forgetSet.size + retainSet.size)
     const weights = await work.weights()
     const flat = await weights.native.read()
@@ -59,7 +67,7 @@ export const dampening: ScrubMethod<typeof table, { tensors: DampeningReport['te
     }
     await weights.native.write(flat)
     await work.setWeights(weights)
-    for (const vector of [weights, ofForget, ofRetain]) vector.dispose()
+    weights.dispose()
     return { sampleVisits: forgetSet.size + retainSet.size, details: { tensors } }
   },
 }

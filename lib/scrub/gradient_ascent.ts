@@ -46,30 +46,24 @@ export const gradientAscent: ScrubMethod<typeof table, { steps: number; loss: nu
   async run({ work, passes }, options: OptionsOf<typeof table>) {
     const { forgetSet, learningRate, batchSize, maxSteps, seed } = options
     const { targetLoss = Math.log(work.classes) } = options
-    const weights = await work.weights()
+    using weights = await work.weights()
     let order: Int32Array = new Int32Array(0)
     let sampleVisits = 0
     for (let step = 0; ; step++) {
       checkSignal(passes.signal)
       if (order.length === 0) order = shuffled(forgetSet.size, seed, step)
-      const batch = forgetSet.subset(order.subarray(0, batchSize))
+      using batch = forgetSet.subset(order.subarray(0, batchSize))
       order = order.subarray(batchSize)
       const { loss } = await work.measure(batch)
       sampleVisits += batch.size
-      if (loss >= targetLoss) {
-        weights.dispose()
-        batch.dispose()
-        return { sampleVisits, chosen: { targetLoss }, details: { steps: step, loss } }
-      }
+      if (loss >= targetLoss) return { sampleVisits, chosen: { targetLoss }, details: { steps: step, loss } }
       if (step === maxSteps) {
         const what = `expected a loss of ${targetLoss} within 'maxSteps' ${maxSteps}, got ${loss}; the model is as before`
         throw new PalimpsestError('ERR_NOT_CONVERGED', what)
       }
-      const gradient = await work.gradient(batch)
+      using gradient = await work.gradient(batch)
       await weights.axpy(learningRate, gradient)
       await work.setWeights(weights)
-      gradient.dispose()
-      batch.dispose()
       passes.onProgress?.({ phase: 'gradientAscent', done: step + 1, total: maxSteps, residual: loss / targetLoss })
     }
   },

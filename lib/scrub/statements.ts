@@ -3,7 +3,7 @@ import type { ScrubStatement } from './method.js'
 
 export const statements: Readonly<Record<string, ScrubStatement>> = {
   mnemonic: {
-    known: "the weights that the class's code needs and the other codes do not were moved until its code was wrong",
+    known: "the weights were moved, each the more the more the class's code needs it and the less the other codes do",
     why: "wrong answers on a class are suppression or forgetting alike, and one code a class bounds nothing of the rows'",
   },
   dispose: {
@@ -24,7 +24,7 @@ export const statements: Readonly<Record<string, ScrubStatement>> = {
     why: 'the choice is a heuristic on a diagonal; nothing bounds what the other weights hold',
   },
   gradientAscent: {
-    known: 'the loss of the forgotten rows was driven up to that of chance',
+    known: 'the weights went up the gradient of the loss on the forgotten rows',
     why: 'a loss above that of a retrained model tells of the rows as well as one below; nothing bounds the distance',
   },
   retrain: {
@@ -32,7 +32,8 @@ export const statements: Readonly<Record<string, ScrubStatement>> = {
     why: 'whether initial weights, options and the choice to retrain owe nothing to the forgotten rows cannot be checked here',
   },
   prune: {
-    known: 'the channels that told the class apart most were taken out of the network',
+    known:
+      'channels were taken out of the network, or left in it with zero weights, by how far they tell the class apart',
     why: 'the other channels learned from its rows too, and comparing the weights with earlier ones shows which class went',
   },
 }
