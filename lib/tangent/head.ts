@@ -218,6 +218,9 @@ async function keptRows(
   const residuals = new Float64Array(data.size * k)
   try {
     const classes = head.features.classes
+    // Running statistics change after the description was made: fit(), loadWeights().
+    const present = engine.network.constants.map((_, i) => engine.network.getConstant(i))
+    await Promise.all(present.map(async (value, i) => network.setConstant(i, await value)))
     await runPass({ ...engine, network, programs, classes } satisfies Engine, {
       phase: 'features',
       program: { quantity: 'evaluate', dtype: 'float64' },
