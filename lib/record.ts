@@ -11,10 +11,11 @@ import { deviceOption } from './model/options.js'
 import { check, invalid, readOptions } from './options.js'
 import type { CheckpointRef, LedgerEntry, Manifest, PendingRequest } from './record/format.js'
 import { readNetwork } from './record/network_file.js'
-import { keyWords, orderOf, placeRows, preparationOf, type PlacedRow } from './record/rows.js'
+import { keyWords, orderOf, placeRows, type PlacedRow } from './record/rows.js'
+import { preparationOf } from './data/table.js'
 import type { Standing } from './record/standing.js'
 import { RecordStore } from './record/store.js'
-import { adoptShard, trainShards, visitsOf, type ShardWork } from './record/train.js'
+import { adoptShard, trainShards, type ShardWork } from './record/train.js'
 
 /** Where a row went in training. */
 export interface RowPlace {
@@ -30,8 +31,8 @@ export interface RecordTrainOptions extends PassOptions {
   runner?: JobRunner
 }
 
-/** Records that a call works on. */
-const busy = new WeakSet<TrainingRecord>()
+/** What calls are at work on records: settled when they are over, never rejected. */
+const busy = new WeakMap<TrainingRecord, Promise<unknown>>()
 
 /**
  * A training record in a folder: seeds, assignment of rows to shards and slices, checkpoints with checksums, a ledger. It
@@ -46,6 +47,7 @@ export class TrainingRecord {
   readonly #data: Dataset
   #rows: PlacedRow[][][]
   #pending: PendingRequest | undefined
+  #closing = false
 
   private constructor(store: RecordStore, data: Dataset, rows: PlacedRow[][][], pending: PendingRequest | undefined) {
     this.#store = store
@@ -70,7 +72,7 @@ export class TrainingRecord {
 
   /** Over a folder that is locked. @internal */
   static async over(store: RecordStore, data: Dataset): Promise<TrainingRecord> {
-    if (preparationOf(data) !== store.manifest.preparation) {
+    if (preparationOf(data.table) !== store.manifest.preparation) {
       const what =
         "rows of the type and shape that the record was made with, normalised by the same numbers, for 'data'"
       throw new PalimpsestError('ERR_INVALID_ARGUMENT', `expected ${what}, got others`)
@@ -167,18 +169,28 @@ export class TrainingRecord {
     const { device } = readOptions(options, { device: deviceOption }, 'ensemble()')
     if (!this.complete)
       throw new PalimpsestError('ERR_NOT_FITTED', 'expected a record that is complete; resumeRecord() ends it')
-    const source = readNetwork(await this.#store.read(this.manifest.initial))
-    const models: Model[] = []
-    try {
-      for (const { checkpoints } of this.manifest.states) {
-        const model = Model.fromNetwork(source, { device: chooseDevice(device).name as 'cpu' })
-        models.push(model)
-        await model.loadWeights(await this.#store.read(checkpoints[checkpoints.length - 1]))
+    // A request that is committed meanwhile removes files that are read here: then those of after it are read.
+    for (;;) {
+      const { revision } = this.manifest
+      const models: Model[] = []
+      let failed: { error: unknown } | undefined
+      try {
+        await this.#readModels(models, chooseDevice(device).name as 'cpu')
+      } catch (error) {
+        failed = { error }
       }
-      return Ensemble.of(models, this.standing)
-    } catch (error) {
+      if (failed === undefined && this.manifest.revision === revision) return Ensemble.of(models, this.standing)
       for (const model of models) model.dispose()
-      throw error
+      if (failed && (this.#store.closed || this.manifest.revision === revision)) throw failed.error
+    }
+  }
+
+  async #readModels(models: Model[], device: 'cpu'): Promise<void> {
+    const source = readNetwork(await this.#store.read(this.manifest.initial))
+    for (const { checkpoints } of this.manifest.states) {
+      const model = Model.fromNetwork(source, { device })
+      models.push(model)
+      await model.loadWeights(await this.#store.read(checkpoints[checkpoints.length - 1]))
     }
   }
 
@@ -191,14 +203,13 @@ export class TrainingRecord {
     })
     const left = works.filter(({ first }) => first <= this.slices)
     const how = { ...passes, phase: 'fitSharded' }
-    const jobs = await this.withRunner(runner, (using) =>
+    const { visits, jobs } = await this.withRunner(runner, (using) =>
       trainShards(this.#store, this.#data, left, using, how, async (trained) => {
         const { shard } = trained.work
         const state = await adoptShard(this.#store, this.manifest.states[shard], trained)
         await this.#store.commit({ ...this.manifest, states: this.manifest.states.with(shard, state) })
       }),
     )
-    const visits = left.reduce((sum, work) => sum + visitsOf(work, this.manifest.epochs), 0)
     if (this.manifest.ledger.length === 0) {
       const shards = works.map(({ shard }) => ({ shard, slice: 1 }))
       const [seconds, at] = [(performance.now() - started) / 1000, new Date().toISOString()]
@@ -232,11 +243,16 @@ export class TrainingRecord {
   /** One call at a time. @internal */
   async exclusively<T>(work: (store: RecordStore) => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.#check()
+    if (this.#closing) throw closed()
     checkSignal(signal)
     if (busy.has(this)) throw invalid('record', 'a record that no other call is at work on', 'two at once')
-    busy.add(this)
+    const done = work(this.#store)
+    busy.set(
+      this,
+      done.catch(() => undefined),
+    )
     try {
-      return await work(this.#store)
+      return await done
     } finally {
       busy.delete(this)
     }
@@ -269,8 +285,13 @@ export class TrainingRecord {
     this.#pending = pending
   }
 
-  /** Gives the folder free. Idempotent. */
+  /**
+   * Gives the folder free, when the call that is at work on it is over (abort that call to be quicker); others are refused
+   * from now on. Idempotent.
+   */
   async close(): Promise<void> {
+    this.#closing = true
+    await busy.get(this)
     if (this.#store.closed) return
     await this.#store.close()
     this.#data.dispose()
@@ -281,10 +302,11 @@ export class TrainingRecord {
   }
 
   #check(): void {
-    if (this.#store.closed)
-      throw new PalimpsestError('ERR_DISPOSED', 'expected a record in use, got one that was closed')
+    if (this.#store.closed) throw closed()
   }
 }
+
+const closed = () => new PalimpsestError('ERR_DISPOSED', 'expected a record in use, got one that was closed')
 
 /** Steps of a shard's run that a row was in; none of an epoch in which batch normalisation could not take its batch. */
 function stepsOf(

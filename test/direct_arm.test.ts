@@ -245,6 +245,11 @@ describe('the direct arm', () => {
     expect(await plan(record, { ...request, prefer: 'fast' })).toMatchObject({ arm: 'exact', direct: null })
     await record.verify()
     await record.close()
+    // Parameters that are all of them are none in particular.
+    const named = { ...how, fit: { batchSize: 6, parameters: net.parameters.map(({ name }) => name) } }
+    const { record: whole } = await fitLogged(net, data, { ...named, folder: newFolder() })
+    expect(await plan(whole, { ...request, prefer: 'fast' })).toMatchObject({ arm: 'exact', direct: null })
+    await whole.close()
     net.dispose()
     const other = await logged({ epochs: 4 })
     const kept = shas(other)

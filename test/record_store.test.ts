@@ -90,6 +90,31 @@ describe('a record folder', () => {
     expect(failures).toBe(4)
   })
 
+  it('removes nothing where it is not known which manifest lasts, and goes by the one on disk when it is opened', async () => {
+    const folder = newFolder()
+    const before = await committed(folder)
+    const store = await RecordStore.take(folder, {
+      write: async (path, data) => {
+        await writeFileAtomically(path, data)
+        // What a folder that cannot be flushed does: the file has its name, and the call fails.
+        if (path.endsWith('manifest.json')) throw new PalimpsestError('ERR_IO', 'too many open files')
+      },
+    })
+    await refusal(store.commit(await manifestOf(store, 'two')), 'ERR_IO', /too many/)
+    for (const call of [() => store.purge(), () => store.removeJobs(), () => store.note(undefined)]) {
+      await refusal(call(), 'ERR_IO', /open the record again/)
+    }
+    await store.close()
+    await refusal(store.purge(), 'ERR_DISPOSED')
+    expect(readdirSync(join(folder, 'shards/0'))).toHaveLength(2)
+    const after = await RecordStore.take(folder)
+    expect(after.manifest.revision).toBe(2)
+    expect(after.manifest.states[0].checkpoints[0].file).not.toBe(before)
+    await after.verify()
+    expect(readdirSync(join(folder, 'shards/0'))).toHaveLength(1)
+    await after.close()
+  })
+
   it('names a damaged, a truncated and a missing file', async () => {
     const folder = newFolder()
     const file = await committed(folder)

@@ -1,8 +1,8 @@
 // Training that can be undone: shards and slices, the exact arm bit for bit, records over many requests, misuse.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import { Dataset, Model, TrainingRecord, bound, fitSharded, forget, networks } from '../lib/index.js'
 import type { FitShardedOptions, JobRunner } from '../lib/index.js'
 import { environmentOf } from '../lib/jobs/environment.js'
@@ -160,6 +160,67 @@ describe('the exact arm', () => {
     await record.close()
   })
 
+  it('leaves none where the path is not in normal form either', async () => {
+    const folder = newFolder()
+    const given = `${root}/./x/../${folder.slice(root.length + 1)}`
+    const { record } = await fitSharded(model, makeData(), { ...base, ...shape, folder: given })
+    const [{ shard, slice }] = record.locate('r33')
+    const gone = record.manifest.states[shard].checkpoints.filter((each) => each.slice >= slice).map(({ file }) => file)
+    const { purged } = await forget(record, { keys: ['r33'], runner: here })
+    expect(purged).toEqual(expect.arrayContaining(gone))
+    for (const file of gone) expect(existsSync(join(folder, file))).toBe(false)
+    await record.close()
+  })
+
+  it('takes rows without ids that hold the same for one row, whoever owns them', async () => {
+    const order = [...Array(61).keys(), 33, 33]
+    const owners = order.map((_, i) => (i < 61 ? 'a' : i === 61 ? 'b' : 'c'))
+    const data = Dataset.fromArrays({ ...rowsAsArrays(order, false), owners })
+    const record = await trained({}, data)
+    expect((await forget(record, { where: { owner: 'b' }, runner: here })).forgotten).toBe(3)
+    await refusal(
+      forget(record, { where: { owner: 'c' }, runner: here }),
+      'ERR_INVALID_ARGUMENT',
+      /one row of the record/,
+    )
+    const scratch = await trained({}, makeData(without(['r33']), false))
+    expect(bits(record)).toEqual(bits(scratch))
+    await record.close()
+    await scratch.close()
+  })
+
+  it('gives an ensemble of one moment, whatever is forgotten while it is read', async () => {
+    const record = await trained()
+    let first = true
+    const load = Reflect.get(Model.prototype, 'loadWeights') as (this: Model, source: unknown) => Promise<void>
+    const spy = vi.spyOn(Model.prototype, 'loadWeights').mockImplementation(async function (this: Model, source) {
+      await load.call(this, source)
+      if (!first) return
+      first = false
+      await forget(record, { keys: [...Array(30).keys()].map((row) => `r${row}`), runner: here })
+    })
+    const during = await record.ensemble()
+    spy.mockRestore()
+    const after = await record.ensemble()
+    const { inputs } = rowsAsArrays()
+    expect(await during.predict({ inputs })).toEqual(await after.predict({ inputs }))
+    expect(bound(during)).toEqual(bound(after))
+    await record.close()
+  })
+
+  it('closes when the call that is at work is over, and takes no other meanwhile', async () => {
+    const record = await trained()
+    const running = forget(record, { keys: ['r4'], runner: here })
+    const closing = record.close()
+    await refusal(forget(record, { keys: ['r5'], runner: here }), 'ERR_DISPOSED')
+    await closing
+    expect((await running).forgotten).toBe(1)
+    const again = await TrainingRecord.open(record.folder, { data: makeData() })
+    expect(again.size).toBe(60)
+    await again.verify()
+    await again.close()
+  })
+
   it('is exact to bound(), under conditions that it lists; a model that was fitted otherwise is not', async () => {
     const record = await trained()
     const ensemble = await record.ensemble()
@@ -250,6 +311,9 @@ describe('a record', () => {
     const left = all - (record.ledger[0].jobs?.slices ?? NaN)
     expect(left).toBeGreaterThanOrEqual(0)
     expect(left).toBeLessThan(all)
+    // Of the rows, too, those of the last call.
+    expect(record.ledger[0].visits).toBeGreaterThan(0)
+    expect(record.ledger[0].visits).toBeLessThan(whole.ledger[0].visits)
     await record.close()
     // Done already: nothing is run.
     const again = await fitSharded(model, makeData(), { ...base, ...shape, folder })

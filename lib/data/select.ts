@@ -128,3 +128,14 @@ export function rowInfo(table: Table, index: number, row: number): RowInfo {
   if (table.ids) info.id = table.ids.at(row)
   return info
 }
+
+/** Positions of each of a list's values, ascending. */
+export function placesOf(values: readonly string[]): Map<string, number[]> {
+  const places = new Map<string, number[]>()
+  values.forEach((value, i) => {
+    const list = places.get(value)
+    if (list) list.push(i)
+    else places.set(value, [i])
+  })
+  return places
+}

@@ -1,6 +1,6 @@
 // A deletion request: which of the fitted rows it means, checked against what was fitted.
 import type { Dataset } from '../dataset.js'
-import type { RowSelection } from '../data/select.js'
+import { placesOf, type RowSelection } from '../data/select.js'
 import { PalimpsestError } from '../errors.js'
 import { invalid } from '../options.js'
 import type { TangentState } from '../tangent.js'
@@ -19,11 +19,15 @@ export interface Request {
   positions: Int32Array
 }
 
+/** ERR_NOT_FITTED where there are none. */
+export function fittedRows({ data }: TangentState): Dataset {
+  if (data !== undefined) return data
+  throw new PalimpsestError('ERR_NOT_FITTED', 'expected a model that was fitted, got one without rows')
+}
+
 /** Throws ERR_NOT_FITTED for rows that were never fitted, ERR_INVALID_ARGUMENT for an empty forget or retain set. */
 export async function makeRequest(state: TangentState, given: ForgetRequest): Promise<Request> {
-  const { data } = state
-  if (data === undefined)
-    throw new PalimpsestError('ERR_NOT_FITTED', 'expected a model that was fitted, got one without rows')
+  const data = fittedRows(state)
   await checkRows(data, state.digests)
   const positions = new Set<number>()
   if ((given.where === undefined) === (given.rows === undefined)) {
@@ -56,17 +60,12 @@ async function checkRows(data: Dataset, digests: readonly string[]): Promise<voi
 
 /** All fitted rows with the digests of these rows. */
 async function positionsOf(rows: Dataset, digests: readonly string[]): Promise<number[]> {
-  const places = new Map<string, number[]>()
-  digests.forEach((digest, i) => places.set(digest, [...(places.get(digest) ?? []), i]))
+  const places = placesOf(digests)
   const wanted = await rows.digests()
-  return wanted.flatMap((digest, i) => {
-    const found = places.get(digest)
-    if (found === undefined) {
-      throw new PalimpsestError(
-        'ERR_NOT_FITTED',
-        `expected rows that were fitted, got one at position ${i} that was not`,
-      )
-    }
-    return found
-  })
+  const unknown = wanted.findIndex((digest) => !places.has(digest))
+  if (unknown >= 0) {
+    const message = `expected rows that were fitted, got one at position ${unknown} that was not`
+    throw new PalimpsestError('ERR_NOT_FITTED', message)
+  }
+  return [...new Set(wanted)].flatMap((digest) => places.get(digest) as number[])
 }

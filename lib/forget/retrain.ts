@@ -3,7 +3,7 @@ import { PalimpsestError } from '../errors.js'
 import type { RecordTrainOptions, TrainingRecord } from '../record.js'
 import type { LedgerEntry, Manifest, PendingRequest } from '../record/format.js'
 import type { RecordStore } from '../record/store.js'
-import { adoptShard, trainShards, visitsOf, type ShardWork } from '../record/train.js'
+import { adoptShard, trainShards, type ShardWork } from '../record/train.js'
 import type { Revocation } from './revoked.js'
 
 /** What serving a request did. */
@@ -44,13 +44,12 @@ export async function retrain(
   let committed = false
   try {
     const next = [...store.manifest.states]
-    const jobs = await record.withRunner(runner, (using) =>
+    const { visits, jobs } = await record.withRunner(runner, (using) =>
       trainShards(store, record.data, works, using, { ...passes, phase: 'forget' }, async (trained) => {
         const { shard } = trained.work
         next[shard] = await adoptShard(store, store.manifest.states[shard], trained)
       }),
     )
-    const visits = works.reduce((sum, work) => sum + visitsOf(work, store.manifest.epochs), 0)
     const seconds = (performance.now() - started) / 1000
     const entry = {
       ...entryOf(store.manifest, works, revoked.length, visits, seconds),

@@ -5,13 +5,16 @@ import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import { invalid } from '../options.js'
 import type { TrainingRecord } from '../record.js'
-import { compareRows, type PlacedRow, type RecordedRow } from '../record/rows.js'
+import { compareRows, rowsOf, type PlacedRow, type RecordedRow } from '../record/rows.js'
 
 /** Exactly one of three. */
 export interface RecordRequest {
   /** Keys of rows: ids, or digests where the rows have no ids. A key that the record lacks is ERR_NOT_FITTED. */
   keys?: readonly Key[]
-  /** Selections over the record's rows; `indices` are positions in the data that the record was opened with. */
+  /**
+   * Selections over the record's rows; `indices` are positions in the data that the record was opened with. Rows without
+   * ids that hold the same are one row: a selection of one of them means all, whoever owns them.
+   */
   where?: RowSelection | readonly RowSelection[]
   /** The rows themselves, found by digest. */
   rows?: Dataset
@@ -34,7 +37,7 @@ export async function revokedRows(record: TrainingRecord, request: RecordRequest
     throw invalid('keys', "exactly one of 'keys', 'where' and 'rows'", got)
   }
   const all = record.rows.flat(2)
-  const found = keys ? byKey(all, keys) : rows ? await byDigest(all, rows) : bySelection(record, all, where)
+  const found = keys ? byKey(all, keys) : rows ? await byDigest(all, rows) : await bySelection(record, all, where)
   if (found.length === 0) throw invalid(given[0][0], 'a request that means one row of the record or more', 'none')
   return found.sort(compareRows)
 }
@@ -62,10 +65,21 @@ async function byDigest(all: readonly PlacedRow[], rows: Dataset): Promise<Place
   return found
 }
 
-function bySelection(record: TrainingRecord, all: readonly PlacedRow[], where: RecordRequest['where']): PlacedRow[] {
+/** By what the selected rows are called: rows without ids that hold the same cannot be told apart once they are recorded. */
+async function bySelection(
+  record: TrainingRecord,
+  all: readonly PlacedRow[],
+  where: RecordRequest['where'],
+): Promise<PlacedRow[]> {
   const list = (Array.isArray(where) ? where : [where]) as readonly RowSelection[]
   const positions = new Set(list.flatMap((selection) => [...record.data.select(selection)]))
-  return all.filter(({ position }) => positions.has(position))
+  const chosen = record.data.subset([...positions])
+  try {
+    const names = new Set((await rowsOf(chosen)).rows.map(({ key }) => key))
+    return all.filter(({ key }) => names.has(key))
+  } finally {
+    chosen.dispose()
+  }
 }
 
 /** What the request leaves; ERR_INVALID_ARGUMENT where a shard would have no rows. */

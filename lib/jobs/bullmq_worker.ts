@@ -75,7 +75,8 @@ export async function bullmqWorker(options: BullmqWorkerOptions): Promise<{ clos
   await worker.waitUntilReady()
   return {
     async close() {
-      leaving.abort(new Error('the worker was closed'))
+      // Of the codes that another worker takes the job up after.
+      leaving.abort(new PalimpsestError('ERR_WORKER', 'expected a worker that goes on, got one that was closed'))
       await worker.close()
       await pool.close()
     },

@@ -37,6 +37,8 @@ export interface JobResult {
   checkpoints: CheckpointRef[]
   /** The update log, where the plan asks for one. */
   logs: LogRef[]
+  /** Rows that went through the network: less than the plan's where an earlier try had finished some. */
+  visits: number
   seconds: number
   /** Of the worker's processors meanwhile: how loaded its machine was. */
   processorSeconds?: number

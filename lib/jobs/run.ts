@@ -6,5 +6,5 @@ import { runShard } from './shard.js'
 export async function runJob(job: Job, options: RunOptions): Promise<JobResult> {
   if (job.kind === 'shard') return runShard(job, options)
   const environment = environmentOf(job.pins.device)
-  return jobResult({ id: job.id, environment, checkpoints: [], logs: [], seconds: 0 })
+  return jobResult({ id: job.id, environment, checkpoints: [], logs: [], visits: 0, seconds: 0 })
 }

@@ -7,7 +7,7 @@ import { PalimpsestError } from '../errors.js'
 import { readFitOptions } from '../fit/options.js'
 import { SgdRun, type RunSeries } from '../fit/run.js'
 import { Model } from '../model.js'
-import { writeFileAtomically } from '../model/files.js'
+import { readBytes, writeFileAtomically } from '../model/files.js'
 import { checkSignal } from '../model/passes.js'
 import { seal, sha256, unseal, type CheckpointRef, type FileRef, type LogRef } from '../record/format.js'
 import { readNetwork } from '../record/network_file.js'
@@ -31,7 +31,7 @@ export async function writePlan(folder: string, plan: ShardPlan): Promise<void> 
 /** Runs a job; ERR_ENVIRONMENT, ERR_DAMAGED, and whatever fit() throws. */
 export async function runShard(job: ShardJob, options: RunOptions): Promise<JobResult> {
   const [started, begun] = [performance.now(), process.cpuUsage()]
-  const plan = unseal(await readFile(join(job.folder, planName)), planName) as ShardPlan
+  const plan = unseal(await readBytes(join(job.folder, planName)), planName) as ShardPlan
   if (planDigest(plan) !== job.id) {
     throw new PalimpsestError('ERR_WORKER', `expected job ${job.id} in '${job.folder}', got another one`)
   }
@@ -42,7 +42,7 @@ export async function runShard(job: ShardJob, options: RunOptions): Promise<JobR
     const made = await run.finish()
     const { user, system } = process.cpuUsage(begun)
     const took = { seconds: (performance.now() - started) / 1000, processorSeconds: (user + system) / 1e6 }
-    return jobResult({ id: job.id, environment, ...made, ...took })
+    return jobResult({ id: job.id, environment, ...made, visits: run.trained, ...took })
   } finally {
     run.dispose()
   }
@@ -67,6 +67,8 @@ class ShardRun {
   readonly #rows: JobRows
   #done: Finished
   #visits = 0
+  /** Rows that went through the network in this process. */
+  trained = 0
 
   private constructor(
     folder: string,
@@ -129,7 +131,7 @@ class ShardRun {
     const run = await prepare(this.#model, rows, options, series)
     try {
       await run.fit()
-      const { steps } = run.report()
+      const { steps, resumedAt = 0 } = run.report()
       const logs = await this.#logsOf(slice, steps, before?.step ?? 0)
       await this.#keep(run, logs, {
         slice,
@@ -137,7 +139,9 @@ class ShardRun {
         step: (before?.step ?? 0) + steps,
         exact: true,
       })
-      this.#visits += positions.length * epochs[slice - 1]
+      const visits = positions.length * epochs[slice - 1]
+      this.#visits += visits
+      this.trained += Math.round(visits * (1 - resumedAt / steps))
     } finally {
       run.dispose()
       rows.dispose()

@@ -1,7 +1,7 @@
 // The folder of a training record: files named by their content, one manifest that is swapped whole, and what is left
 // over removed. A crash at any byte leaves the manifest before or the one after, and every file that it names.
 import { copyFile, link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises'
-import { dirname, join, posix } from 'node:path'
+import { dirname, join, posix, relative, resolve, sep } from 'node:path'
 import { PalimpsestError } from '../errors.js'
 import { syncFolder, writeFileAtomically } from '../model/files.js'
 import {
@@ -40,6 +40,7 @@ export class RecordStore {
   readonly #write: Write
   #manifest: Manifest | undefined
   #closed = false
+  #unsure = false
 
   private constructor(folder: string, lock: Lock, write: Write) {
     this.folder = folder
@@ -52,9 +53,11 @@ export class RecordStore {
    * what a crash has left over. `mustExist`: ERR_NOT_FITTED where there is no record.
    */
   static async take(
-    folder: string,
+    given: string,
     { mustExist = false, write = writeFileAtomically }: { mustExist?: boolean; write?: Write } = {},
   ): Promise<RecordStore> {
+    // In normal form, and the same whatever the working directory becomes.
+    const folder = resolve(given)
     if (mustExist && !(await exists(join(folder, manifestName)))) {
       const message = `expected the folder of a training record, got '${folder}', which has no ${manifestName}`
       throw new PalimpsestError('ERR_NOT_FITTED', message)
@@ -69,6 +72,8 @@ export class RecordStore {
       const bytes = await readFile(join(folder, manifestName)).catch(absent)
       if (bytes !== undefined) store.#manifest = checkManifest(unseal(bytes, manifestName))
       else await refuseForeign(folder)
+      // What the manifest says must outlast a loss of power before what it does not name goes.
+      await syncFolder(folder)
       await store.purge()
       return store
     } catch (error) {
@@ -143,10 +148,27 @@ export class RecordStore {
 
   /** Swaps the manifest: from then on the record is what this one names. */
   async commit(manifest: Omit<Manifest, 'revision'>): Promise<void> {
-    this.#check()
+    this.#checkSure()
     const next: Manifest = { ...manifest, revision: (this.#manifest?.revision ?? 0) + 1 }
-    await this.#write(join(this.folder, manifestName), seal(next))
+    try {
+      await this.#write(join(this.folder, manifestName), seal(next))
+    } catch (error) {
+      if (await this.#holds(this.#manifest?.revision)) throw error
+      // Renamed, but perhaps not flushed: which of the two lasts is known when the folder is opened again.
+      this.#unsure = true
+      throw error
+    }
     this.#manifest = next
+  }
+
+  /** Whether the manifest on disk is of this revision; none: whether there is none. */
+  async #holds(revision: number | undefined): Promise<boolean> {
+    try {
+      const bytes = await readFile(join(this.folder, manifestName)).catch(absent)
+      return (bytes && (unseal(bytes, manifestName) as Manifest).revision) === revision
+    } catch {
+      return false
+    }
   }
 
   /** The request that a crash has left unfinished. */
@@ -157,7 +179,7 @@ export class RecordStore {
 
   /** Notes a request before its work begins, or that it is over. */
   async note(request: PendingRequest | undefined): Promise<void> {
-    this.#check()
+    this.#checkSure()
     const path = join(this.folder, requestName)
     if (request !== undefined) return this.#write(path, seal(request))
     await rm(path, { force: true })
@@ -166,6 +188,7 @@ export class RecordStore {
 
   /** Removes jobs' folders with all that is in them, but for those named; gives the files that went. */
   async removeJobs(keep: ReadonlySet<string> = new Set()): Promise<string[]> {
+    this.#checkSure()
     const removed: string[] = []
     for (const name of await readdir(join(this.folder, jobsName)).catch(() => [])) {
       if (keep.has(name)) continue
@@ -179,6 +202,7 @@ export class RecordStore {
 
   /** Removes every file that the manifest does not name (jobs and a pending request aside); gives their names. */
   async purge(): Promise<string[]> {
+    this.#checkSure()
     const kept = new Set(this.#manifest ? filesOf(this.#manifest).map(({ file }) => file) : [])
     const removed = (await filesUnder(this.folder)).filter((file) => ours.test(file) && !kept.has(file))
     for (const file of removed) await rm(join(this.folder, ...file.split('/')), { force: true })
@@ -207,6 +231,13 @@ export class RecordStore {
 
   #check(): void {
     if (this.#closed) throw new PalimpsestError('ERR_DISPOSED', 'expected a record in use, got one that was closed')
+  }
+
+  #checkSure(): void {
+    this.#check()
+    if (!this.#unsure) return
+    const what = `which manifest of '${this.folder}' lasts is not known; nothing is removed: open the record again`
+    throw new PalimpsestError('ERR_IO', what)
   }
 
   async #makeFolder(file: string): Promise<void> {
@@ -269,7 +300,6 @@ async function filesUnder(folder: string): Promise<string[]> {
   return entries
     .filter((entry) => !entry.isDirectory())
     .map((entry) => {
-      const inside = entry.parentPath.slice(folder.length).split(/[\\/]/).filter(Boolean)
-      return posix.join(...inside, entry.name)
+      return posix.join(...relative(folder, entry.parentPath).split(sep), entry.name)
     })
 }

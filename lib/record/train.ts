@@ -25,6 +25,12 @@ import { checkedBytes, type RecordStore } from './store.js'
 /** What the ledger keeps of the jobs of a call. */
 export type JobTotals = NonNullable<LedgerEntry['jobs']>
 
+/** What jobs did: rows that went through the network, and what the ledger keeps. */
+export interface Trained {
+  visits: number
+  jobs: JobTotals
+}
+
 /** A shard that is to be trained from a slice on. */
 export interface ShardWork {
   shard: number
@@ -82,7 +88,7 @@ export async function trainShards(
   runner: JobRunner,
   passes: PassOptions & { phase: string },
   finished: (trained: TrainedShard) => Promise<void>,
-): Promise<JobTotals> {
+): Promise<Trained> {
   const jobs: { work: ShardWork; job: ShardJob }[] = []
   for (const work of works) jobs.push({ work, job: await prepareJob(store, data, work) })
   await store.removeJobs(new Set(jobs.map(({ job }) => nameOf(job.id))))
@@ -119,7 +125,8 @@ export async function trainShards(
     return each.value
   })
   const slices = works.reduce((sum, { first }) => sum + store.manifest.slices - first + 1, 0)
-  return { slices, ...totalsOf(results, sideBySide(runner, store.manifest)) }
+  const done = results.reduce((sum, result) => sum + result.visits, 0)
+  return { visits: done, jobs: { slices, ...totalsOf(results, sideBySide(runner, store.manifest)) } }
 }
 
 /** Processor seconds only where every job said them. */
