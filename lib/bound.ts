@@ -72,6 +72,14 @@ const notCovered = (last = 0): Assumption[] => [
   },
 ]
 
+/** Of releases whose noise came from a given seed. */
+function seeds(ledger: readonly Release[]): Assumption[] {
+  const numbers = ledger.filter(({ seeded }) => seeded).map(({ number }) => number)
+  if (numbers.length === 0) return []
+  const statement = 'nobody knows the seed of the noise: with it the noise can be subtracted, and nothing is guaranteed'
+  return [{ statement, check: `not covered: the seed was given for releases ${numbers.join(', ')} of the ledger` }]
+}
+
 /** The bound of a release. @internal */
 export function boundOf(
   ledger: readonly Release[],
@@ -89,7 +97,7 @@ export function boundOf(
     guaranteed: guaranteed && { ...guaranteed },
     measured,
     total,
-    assumptions: [...assumptions, ...notCovered(release?.number)],
+    assumptions: [...assumptions, ...seeds(ledger), ...notCovered(release?.number)],
     verdict: exact ? 'exact' : promised ? 'holds' : 'cannot-conclude',
     statement: statementOf(release, guaranteed),
   }

@@ -20,7 +20,7 @@ import {
 import { promise, targetCheck, type Promised, type Target } from './forget/promise.js'
 import { assumptionsOf, measuredOf, type ForgetReport } from './forget/report.js'
 import { forgetFromRecord, type RecordForgetOptions, type RecordForgetReport } from './forget/record.js'
-import { makeRequest, type ForgetRequest } from './forget/request.js'
+import { fittedRows, makeRequest, type ForgetRequest } from './forget/request.js'
 import { solveRequest, type SolvedRequest } from './forget/solvers.js'
 import { guaranteeOf, type Release } from './tangent/ledger.js'
 import { passOptions } from './tangent/fit.js'
@@ -132,12 +132,14 @@ async function forgetFromTangent(model: TangentModel, given: ForgetOptions): Pro
   checkSignal(passes.signal)
   return model.exclusively('forget()', async (state) => {
     const start = performance.now()
+    fittedRows(state)
+    // Before a row is read.
+    const promised = await promise(model, options, passes)
     const request = await makeRequest(state, options)
     const vectors = model.newVectors()
     const retained = request.data.without({ indices: request.positions })
     let solved: SolvedRequest | undefined
     try {
-      const promised = await promise(model, options, passes)
       solved = await solveRequest(model, state, { ...request, retained }, vectors, promised, options, passes)
       await addNoise(model, vectors, solved, promised, options.noiseSeed)
       checkSignal(passes.signal)
@@ -233,6 +235,7 @@ function optionsUsed(options: Options, promised: Promised): Record<string, unkno
 function commit(model: TangentModel, state: TangentState, outcome: Outcome): ForgetReport {
   const { retained, vectors, solved, promised, request, options } = outcome
   const exact = solved.exact
+  const seeded = !exact && promised.noiseScale > 0 && options.noiseSeed !== undefined
   const release: Release = {
     number: state.ledger.length + 1,
     kind: exact ? 'refit' : 'forget',
@@ -241,11 +244,12 @@ function commit(model: TangentModel, state: TangentState, outcome: Outcome): For
     targetDistance: exact ? 0 : promised.distance,
     delta: promised.delta,
     guaranteed: exact ? guaranteeOf(0, promised.delta) : promised.guaranteed,
+    ...(seeded && { seeded }),
   }
   const ledger = [...state.ledger, release]
   const gone = new Set(request.positions)
   const digests = state.digests.filter((_, i) => !gone.has(i))
-  const assumptions = assumptionsOf(model, solved, promised, options.noiseSeed !== undefined)
+  const assumptions = assumptionsOf(model, solved, promised)
   const report: ForgetReport = {
     verb: 'forget',
     options: optionsUsed(options, promised),

@@ -1,4 +1,5 @@
 // TangentModel: a network linearised at a frozen core, whose user weights can be solved for and forgotten from.
+import { preparationOf } from './data/table.js'
 import { Dataset } from './dataset.js'
 import { PalimpsestError } from './errors.js'
 import { Model } from './model.js'
@@ -40,6 +41,8 @@ export interface TangentState {
   data: Dataset | undefined
   /** Their digests, in order. */
   digests: readonly string[]
+  /** Without `data`, of a loaded model: how its rows become inputs. */
+  preparation?: string
   /** layers: 'head': features and sums. */
   head: HeadRows | undefined
   ledger: readonly Release[]
@@ -198,7 +201,8 @@ export class TangentModel {
   /**
    * Loads what `save` wrote, at the same core. With `data` (any dataset that holds the fitted rows) requests can follow.
    *
-   * Errors: ERR_MODEL_FORMAT, ERR_INVALID_ARGUMENT for another core, ERR_NOT_FITTED where `data` lacks fitted rows, ERR_IO.
+   * Errors: ERR_MODEL_FORMAT, ERR_INVALID_ARGUMENT for another core or rows that are prepared otherwise, ERR_NOT_FITTED where
+   * `data` lacks fitted rows, or has more rows like one of them that other owners or ids tell apart, ERR_IO.
    */
   static async load(
     source: string | URL | Uint8Array,
@@ -222,10 +226,15 @@ export class TangentModel {
           `expected weights of ${model.parameters.join(', ')}, got ${Object.keys(weights).join(', ') || 'none'}`,
         )
       }
-      const state = { ...model.newVectors(), digests: header.rows, ledger: header.ledger }
+      const { rows: digests, ledger, preparation } = header
+      if (data && digests.length > 0 && preparationOf(data.table) !== preparation) {
+        const what = 'rows of the type and shape that the weights were fitted to, normalised by the same numbers,'
+        throw new PalimpsestError('ERR_INVALID_ARGUMENT', `expected ${what} for 'data', got others`)
+      }
+      const state = { ...model.newVectors(), digests, ledger, ...(preparation !== undefined && { preparation }) }
       for (const [name, values] of Object.entries(weights)) await state.w.set(name, values)
       await state.served.copyFrom(state.w)
-      const rows = data && header.rows.length > 0 ? await findRows(data, header.rows) : undefined
+      const rows = data && digests.length > 0 ? await findRows(data, digests) : undefined
       const head = rows && model.head ? await HeadRows.of(core.engine, model.head, rows, targetScale, {}) : undefined
       model.swap({ ...state, data: rows, head })
       return model

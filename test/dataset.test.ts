@@ -1,7 +1,7 @@
 // Dataset: sources, selections, keys, digests, batches and what a program is given of them.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -453,6 +453,15 @@ beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), 'dataset-'))))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 describe('fromIdx', () => {
+  it.skipIf(process.platform !== 'linux')('closes files that it gives up on', async () => {
+    const file = join(folder, 'not-idx')
+    writeFileSync(file, new Uint8Array(100))
+    const open = () => readdirSync('/proc/self/fd').length
+    const before = open()
+    for (let i = 0; i < 5; i++) await expect(Dataset.fromIdx(file, file)).rejects.toThrow()
+    expect(open()).toBe(before)
+  })
+
   const images = idx([5, 3, 4], bytes(60))
   const labels = idx([5], Uint8Array.of(3, 0, 1, 2, 3))
 

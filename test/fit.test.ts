@@ -65,11 +65,12 @@ function makeNet(): Model {
   return Model.fromNetwork({ network: graph.finish(linear(x, 'fc2')), parameters }, { device: 'cpu' })
 }
 
-function makeData(rows = 27): Dataset {
+function makeData(rows = 27, from = 0): Dataset {
   const { shape, data } = fixture.tensors.get('inputs')!
+  const row = data.length / shape[0]
   return Dataset.fromArrays({
-    inputs: Uint8Array.from(data.subarray(0, (rows * data.length) / shape[0])),
-    labels: Int32Array.from(fixture.tensors.get('labels')!.data.subarray(0, rows)),
+    inputs: Uint8Array.from(data.subarray(from * row, rows * row)),
+    labels: Int32Array.from(fixture.tensors.get('labels')!.data.subarray(from, rows)),
     shape: [3, 8, 8],
     classes: 5,
     normalize: { mean: list('mean'), std: list('std') },
@@ -189,6 +190,32 @@ describe('the same bits', () => {
     await loaded.loadWeights(path)
     expect((await stateOf(loaded)).keys()).toEqual(whole.state.keys())
     if (resumedAt === 10) expect(await stateOf(loaded)).toEqual(whole.state)
+  })
+
+  it('not from a checkpoint of rows that lie elsewhere, where crops are drawn by their places', async () => {
+    const path = join(folder, 'places')
+    const part = makeData().subset(Array.from({ length: 26 }, (_, i) => i + 1))
+    const moved = makeData(27, 1)
+    expect(await moved.digests()).toEqual(await part.digests())
+    for (const options of [augmented, defaults]) {
+      const whole = await fitted({ ...options, checkpoint: { path, every: { steps: 3 } } }, part)
+      expect((await fitted({ ...options, resume: path }, part)).state).toEqual(whole.state)
+      const resumed = fitted({ ...options, resume: path }, moved)
+      if (options === augmented) await refusal(resumed, 'ERR_INVALID_ARGUMENT', /data/)
+      else expect((await resumed).state).toEqual(whole.state)
+    }
+  })
+
+  it('not to running statistics without names, which no file could hold', async () => {
+    const graph = new NetworkGraph([3])
+    const of = (value: number, name?: string) => graph.constant([3], new Float32Array(3).fill(value), name)
+    const leaves = [graph.parameter('scale', [3]), graph.parameter('shift', [3]), of(0, 'mean'), of(1)]
+    const network = graph.finish(graph.append('BatchNormalization', [graph.input, ...leaves]))
+    const tensor = (value: number) => ({ shape: [3], data: new Float32Array(3).fill(value) })
+    const model = Model.fromNetwork({ network, parameters: new Map([['scale', tensor(1)], ['shift', tensor(0)]]) }) // prettier-ignore
+    const data = Dataset.fromArrays({ inputs: Float32Array.from({ length: 12 }, (_, i) => Math.sin(i)), labels: Int32Array.of(0, 1, 2, 0), shape: [3] }) // prettier-ignore
+    await refusal(fitModel(model, data, { steps: 1 }), 'ERR_UNSUPPORTED', /names in the model's file/)
+    await fitModel(model, data, { steps: 1, batchNorm: 'evaluation', parameters: ['scale', 'shift'] })
   })
 
   it('come from pieces of a batch as from the whole, up to rounding', async () => {

@@ -106,6 +106,8 @@ describe.each(layerChoices)('forget() with layers: %s', (_, layers) => {
       expect(w.getFloat64(name).some((value) => value !== 0)).toBe(model.parameters.includes(name))
     }
     expect(JSON.stringify(report.bound.assumptions)).toContain('nobody knows the seed')
+    // Whoever asks later is told, too.
+    expect(JSON.stringify(bound(model).assumptions)).toContain('nobody knows the seed')
   })
 
   it('refits to the bits of a fit on the retained rows alone', async () => {

@@ -16,6 +16,7 @@ import {
   type NetworkSource,
 } from '../lib/index.js'
 import { readSafetensors, writeSafetensors } from '../lib/safetensors.js'
+import { guaranteeOf } from '../lib/tangent/ledger.js'
 import { normals } from './random.js'
 import { distanceOf, normOf, retrain, userWeights } from './retrained.js'
 import { classes, datasetOf, fitted, layerChoices, makeCore, makeRows, rowCount, width } from './tangent_models.js'
@@ -507,13 +508,84 @@ describe.each(layerChoices)('states of a model with layers: %s', (_, layers) => 
   })
 })
 
+const release = (change: object) => ({
+  number: 1,
+  kind: 'forget',
+  noiseScale: 1,
+  noiseShape: 'isotropic',
+  targetDistance: 0.1,
+  delta: 1e-6,
+  guaranteed: guaranteeOf(0.1, 1e-6),
+  ...change,
+})
+
 describe('files of a TangentModel', () => {
+  it('are those of one graph, and of rows that are prepared as they were', async () => {
+    const core = (activation: 'Relu' | 'LeakyRelu') =>
+      Model.fromNetwork(networks.mlp({ inputShape: [4], classes: 3, hidden: [5], activation, seed: 1 }))
+    const arrays = { inputs: Uint8Array.from({ length: 48 }, (_, i) => (i * 37) % 256), shape: [4], classes: 3 }
+    const labels = Int32Array.from({ length: 12 }, (_, i) => i % 3)
+    const dataOf = (scale: number) => Dataset.fromArrays({ ...arrays, labels, normalize: { scale } })
+    const model = TangentModel.at(core('Relu'))
+    await fit(model, dataOf(1 / 255))
+    const folder = mkdtempSync(path.join(tmpdir(), 'palimpsest-'))
+    try {
+      const file = path.join(folder, 'user.safetensors')
+      await model.save(file)
+      await refused(() => TangentModel.load(file, core('LeakyRelu')), 'ERR_INVALID_ARGUMENT', /'core'/)
+      const other = { data: dataOf(1 / 128) }
+      await refused(
+        () => TangentModel.load(file, core('Relu'), other),
+        'ERR_INVALID_ARGUMENT',
+        /normalised by the same/,
+      )
+      // Without rows it is saved again with what it said of them.
+      const bare = await TangentModel.load(file, core('Relu'))
+      await bare.save(file)
+      await refused(
+        () => TangentModel.load(file, core('Relu'), other),
+        'ERR_INVALID_ARGUMENT',
+        /normalised by the same/,
+      )
+      await TangentModel.load(file, core('Relu'), { data: dataOf(1 / 255) })
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+
+  it('do not guess which of two equal rows of different owners was fitted', async () => {
+    const core = makeCore()
+    const { inputs: values, labels } = rows
+    const twice = (owners: string[]) => {
+      const order = [0, 0, ...Array.from({ length: 20 }, (_, i) => i + 1)]
+      const all = order.flatMap((row) => [...values.subarray(row * width, (row + 1) * width)])
+      const named = [...owners, ...order.slice(2).map((row) => `o${row % 3}`)]
+      const shape = core.inputShape
+      return Dataset.fromArrays({ inputs: Float32Array.from(all), labels: order.map((row) => labels[row]), shape, classes, owners: named }) // prettier-ignore
+    }
+    const model = TangentModel.at(core)
+    await fit(model, twice(['a', 'b']))
+    await forget(model, { where: { owner: 'a' }, noise: 'none' })
+    const folder = mkdtempSync(path.join(tmpdir(), 'palimpsest-'))
+    try {
+      const file = path.join(folder, 'user.safetensors')
+      await model.save(file)
+      await refused(() => TangentModel.load(file, core, { data: twice(['a', 'b']) }), 'ERR_NOT_FITTED', /equal rows/)
+      const loaded = await TangentModel.load(file, core, { data: twice(['a', 'b']).without({ owner: 'a' }) })
+      expect((await forget(loaded, { where: { owner: 'b' }, noise: 'none' })).forgotten).toBe(1)
+      await TangentModel.load(file, core, { data: twice(['a', 'a']) })
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+
   it.each([
     ['no header', undefined],
     ['text', 'text'],
     ['null', 'null'],
     ['another format', { format: 'x' }],
-    ['a version to come', { version: 2 }],
+    ['a version to come', { version: 3 }],
+    ['a version before', { version: 1 }],
     ['rows that are no digests', { rows: [1] }],
     ['a ledger of something else', { ledger: [{ number: 1 }] }],
     ['a core that is not named', { core: 7 }],
@@ -521,6 +593,13 @@ describe('files of a TangentModel', () => {
     ['other layers than its weights', { layers: ['fc1.bias'] }],
     ['layers there are not', { layers: ['fc7.bias'] }],
     ['damping below zero', { damping: -1 }],
+    ['rows prepared in a way that is not named', { preparation: 1 }],
+    ['a guarantee without a distance', { ledger: [release({ targetDistance: null })] }],
+    [
+      'another guarantee than its distance',
+      { ledger: [release({ guaranteed: { ...guaranteeOf(0.1, 1e-6), nats: 1e-9 } })] },
+    ],
+    ['half a guarantee', { ledger: [release({ guaranteed: { delta: 1e-6, exact: true } })] }],
   ] as [string, object | string | undefined][])('with %s are refused', async (_, change) => {
     const folder = mkdtempSync(path.join(tmpdir(), 'palimpsest-'))
     try {
@@ -566,4 +645,32 @@ it('networks with batch normalisation and pooling are linearised at their runnin
   const distance = distanceOf(await userWeights(model), weights)
   expect(distance / normOf(weights)).toBeLessThanOrEqual(1e-4)
   expect(found.measured!.distance).toBeGreaterThanOrEqual(distance)
+})
+
+it.each(['fit', 'loadWeights'])('the last layer alone is solved at the running statistics after %s()', async (how) => {
+  const source = networks.resnet20({ width: 2, inputShape: [1, 8, 8], classes: 3, seed: 2 })
+  const trained = Model.fromNetwork(source)
+  const labels = Int32Array.from({ length: 24 }, (_, i) => i % 3)
+  const shape = [1, 8, 8]
+  const data = Dataset.fromArrays({ inputs: normals(24 * 64, 3).map((x) => 3 * x + 1), labels, shape, classes: 3 })
+  await fit(trained, data, { steps: 3, batchSize: 12, batchNormMomentum: 0.5 })
+  const folder = mkdtempSync(path.join(tmpdir(), 'palimpsest-'))
+  try {
+    const file = path.join(folder, 'core.safetensors')
+    await trained.save(file)
+    const loaded = Model.fromNetwork(source)
+    await loaded.loadWeights(file)
+    const core = how === 'fit' ? trained : loaded
+    const names = core.parameters.map(({ name }) => name).slice(-2)
+    const [head, all] = [TangentModel.at(core, { layers: 'head' }), TangentModel.at(core, { layers: names })]
+    await fit(head, data)
+    const { weights } = await retrain(all, data)
+    const distance = distanceOf(await userWeights(head), weights)
+    expect(distance / normOf(weights)).toBeLessThanOrEqual(1e-4)
+    const { bound: found } = await forget(head, { where: { class: 2 }, noise: 'none' })
+    const left = await retrain(all, data.where({ class: [0, 1] }))
+    expect(found.measured!.distance).toBeGreaterThanOrEqual(distanceOf(await userWeights(head), left.weights) - 1e-12)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -68,8 +68,8 @@ export async function* readBytes(
   source: ByteSource,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
+  const raw = rawPieces(source, signal)
   try {
-    const raw = rawPieces(source, signal)
     const first = await raw.next()
     if (first.done) return
     const whole = (async function* () {
@@ -80,5 +80,8 @@ export async function* readBytes(
     yield* a === 0x1f && b === 0x8b ? unpack(whole) : whole
   } catch (error) {
     throw translated(error, source, signal)
+  } finally {
+    // A reader that stops at the first piece has not gone through it.
+    await raw.return(undefined)
   }
 }

@@ -26,6 +26,11 @@ export interface Table {
   readonly gather: GatherSpec
 }
 
+/** Digest of how rows become inputs: their type and shape, and the numbers they are normalised by. */
+export function preparationOf({ rows, shape, gather }: Table): string {
+  return hash('sha256', JSON.stringify([rows.type, shape, [...gather.scale], [...gather.shift]]), 'hex')
+}
+
 /** Rows of a table in some order: what a dataset is to the batches. */
 export interface TableView {
   readonly table: Table

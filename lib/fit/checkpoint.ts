@@ -5,7 +5,7 @@ import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import { writeFileAtomically } from '../model/files.js'
 import type { LayoutEntry, NativeNetwork, NativeVector } from '../native.js'
-import type { NetworkDescription, TensorMap } from '../network.js'
+import type { TensorMap } from '../network.js'
 import { readSafetensors, writeSafetensors } from '../safetensors.js'
 import type { MnemonicRecord } from './codes.js'
 import type { SgdOptions } from './options.js'
@@ -38,29 +38,21 @@ export interface FitTensors {
 const format = 'palimpsest-fit-1'
 const velocityPrefix = 'fit.velocity/'
 
-/** Digest of a network: its graph, and the constants that fitting does not change. */
-export function networkDigest(network: NetworkDescription, statistics: ReadonlyMap<number, unknown>): string {
-  const hash = createHash('sha256')
-  const { inputShape, classes, nodes, output } = network
-  let constant = 0
-  for (const leaf of network.leaves) {
-    const { kind, id } = leaf
-    hash.update(JSON.stringify([kind, id, kind === 'input' ? [] : leaf.shape, kind === 'parameter' ? leaf.name : '']))
-    if (leaf.kind === 'constant' && !statistics.has(constant++)) hash.update(leaf.data)
-  }
-  return hash.update(JSON.stringify({ inputShape, classes, nodes, output })).digest('hex')
-}
-
-/** Digest of all rows in their order, their labels, and how they are normalised. */
-export async function dataDigest(data: Dataset): Promise<string> {
+/**
+ * Digest of all rows in their order, their labels, and how they are normalised.
+ *
+ * @param drawn - whether crops, flips or codes are drawn, by a row's place in its table
+ */
+export async function dataDigest(data: Dataset, drawn: boolean): Promise<string> {
   const hash = createHash('sha256')
   for (const digest of await data.digests()) hash.update(digest)
   const { scale, shift } = data.table.gather
-  return hash.update(scale).update('/').update(shift).digest('hex')
+  hash.update(scale).update('/').update(shift)
+  if (drawn) hash.update('/').update(data.storeRows)
+  return hash.digest('hex')
 }
 
-const statisticName = (network: NativeNetwork, index: number) =>
-  network.constants[index].name || `fit.constant/${index}`
+const statisticName = (network: NativeNetwork, index: number) => network.constants[index].name
 
 async function byName(
   vector: NativeVector,

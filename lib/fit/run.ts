@@ -4,12 +4,12 @@ import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
 import type { Model } from '../model.js'
 import type { Data } from '../model/held_data.js'
+import { networkDigest } from '../model/network_digest.js'
 import { checkSignal } from '../model/passes.js'
 import { largest } from '../model/products.js'
-import { memory, native, type FloatArray, type NativeVector } from '../native.js'
+import { memory, native, type FloatArray, type NativeNetwork, type NativeVector } from '../native.js'
 import {
   dataDigest,
-  networkDigest,
   readCheckpoint,
   readTensors,
   writeCheckpoint,
@@ -22,7 +22,7 @@ import { GradientPrograms } from './gradient.js'
 import { mnemonicRecord, settle, type EpochShape, type ReadOptions, type SgdOptions } from './options.js'
 import type { FitReport } from './report.js'
 import { rateFactors } from './schedule.js'
-import { normalizationsOf, RunningStatistics } from './statistics.js'
+import { normalizationsOf, RunningStatistics, type Normalization } from './statistics.js'
 
 /** Steps that are queued before the first of them has to be done: the native thread never waits for this one. */
 const mostInFlight = 2
@@ -94,6 +94,7 @@ export class SgdRun {
     try {
       const { network } = work.engine
       const used = options.batchNorm === 'training' ? normalizations : []
+      checkNamed(used, network)
       const statistics = await RunningStatistics.of(used, options.batchNormMomentum, (i) => network.getConstant(i))
       const programs = await GradientPrograms.of(work, options, data.size, epoch)
       const vector = () => new (native().Vector)(network, 'float32')
@@ -381,11 +382,20 @@ async function identityOf(
 ): Promise<RunIdentity | undefined> {
   if (given.checkpoint === undefined && given.resume === undefined && series === undefined) return undefined
   const decisive = { ...options, ...mnemonicRecord(given) }
+  const drawn = options.augment.pad > 0 || options.augment.flip || given.mnemonic !== undefined
   return {
     options: decisive,
     network: networkDigest(work.description, statistics.values),
-    data: series?.data ?? (await dataDigest(data)),
+    data: series?.data ?? (await dataDigest(data, drawn)),
   }
+}
+
+/** What no file can hold is not trained: save(), exports and records would keep the values from before. */
+function checkNamed(normalizations: readonly Normalization[], { constants }: NativeNetwork): void {
+  const unnamed = normalizations.some(({ mean, variance }) => [mean, variance].some((i) => constants[i]?.name === ''))
+  if (!unnamed) return
+  const what = "running statistics that have names in the model's file, or batchNorm: 'evaluation'"
+  throw new PalimpsestError('ERR_UNSUPPORTED', `expected ${what}; got some without`)
 }
 
 /** Whether a checkpoint is due after so many steps, and epochs where one has just ended. */

@@ -11,7 +11,8 @@ import { abortSignal, callback, check, integer, invalid, is, optional, readOptio
 import { TrainingRecord } from '../record.js'
 import { sha256, type Environment, type Manifest } from '../record/format.js'
 import { writeNetwork } from '../record/network_file.js'
-import { assignment, compareRows, keyWords, preparationOf, rowsOf, type PlacedRow } from '../record/rows.js'
+import { preparationOf } from '../data/table.js'
+import { assignment, compareRows, keyWords, rowsOf, type PlacedRow } from '../record/rows.js'
 import { settingsOf, sliceEpochs, type FitSettings } from '../record/settings.js'
 import { RecordStore } from '../record/store.js'
 import { describeWorker } from '../record/train.js'
@@ -155,7 +156,7 @@ async function create(store: RecordStore, model: Model, data: Dataset, given: Gi
     ...(logEvery !== undefined && { logEvery }),
     environment,
     keyedBy,
-    preparation: preparationOf(data),
+    preparation: preparationOf(data.table),
     index,
     states: assigned.map((shard) => ({ rows: shard.map((list) => list.length), checkpoints: [], logs: [] })),
     ledger: [],

@@ -36,12 +36,7 @@ export function measuredOf(solved: SolvedRequest, promised: Promised): Measured 
 }
 
 /** What the guarantee rests on. Nothing in it depends on the forgotten rows: what does is named, and lies in `measured`. */
-export function assumptionsOf(
-  model: TangentModel,
-  solved: SolvedRequest,
-  promised: Promised,
-  seeded: boolean,
-): Assumption[] {
+export function assumptionsOf(model: TangentModel, solved: SolvedRequest, promised: Promised): Assumption[] {
   if (solved.exact) {
     return [
       {
@@ -68,9 +63,7 @@ export function assumptionsOf(
   ]
   if (promised.noiseScale > 0) {
     list.push({
-      statement: seeded
-        ? 'nobody knows the seed of the noise: with it the noise can be subtracted, and nothing is guaranteed'
-        : 'noise in whole steps of a public grid, float64 sampler, ChaCha20 keyed by the operating system, drawn once',
+      statement: 'noise in whole steps of a public grid, float64 sampler, ChaCha20 under a secret key, drawn once',
       check: `s = ${promised.noiseScale}, grid ${solved.spacing?.toExponential(2) ?? 'unknown'}`,
     })
     list.push({ statement: 'the generator is ideal up to 2^-64 a comparison', check: 'assumed' })

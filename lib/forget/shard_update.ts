@@ -1,11 +1,12 @@
 // The direct update of one shard: its states from the first slice that lost rows on, rewritten as if without them.
 import type { Dataset } from '../dataset.js'
 import { PalimpsestError } from '../errors.js'
-import { checkpointBytes, networkDigest, readTensors, type FitTensors, type RunIdentity } from '../fit/checkpoint.js'
+import { checkpointBytes, readTensors, type FitTensors, type RunIdentity } from '../fit/checkpoint.js'
 import { readFitOptions, settle, type SgdOptions } from '../fit/options.js'
 import { rateFactors } from '../fit/schedule.js'
 import { normalizationsOf } from '../fit/statistics.js'
 import type { Model } from '../model.js'
+import { networkDigest } from '../model/network_digest.js'
 import { checkSignal, type PassOptions } from '../model/passes.js'
 import { native, type NativeVector } from '../native.js'
 import type { CheckpointRef, DirectSettings, LogRef, Manifest, ShardState } from '../record/format.js'

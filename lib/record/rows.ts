@@ -78,12 +78,6 @@ export async function rowsOf(data: Dataset): Promise<{ keyedBy: KeyedBy; rows: P
   return { keyedBy, rows: rows.sort(compareRows) }
 }
 
-/** Digest of how rows become inputs: their type and shape, and the numbers they are normalised by. */
-export function preparationOf(data: Dataset): string {
-  const { rows, shape, gather } = data.table
-  return hash('sha256', JSON.stringify([rows.type, shape, [...gather.scale], [...gather.shift]]), 'hex')
-}
-
 /** Places of recorded rows (canonical order) in a dataset; ERR_NOT_FITTED where it lacks one. */
 export async function placeRows(data: Dataset, wanted: readonly RecordedRow[], keyedBy: KeyedBy): Promise<PlacedRow[]> {
   const found = await rowsOf(data)

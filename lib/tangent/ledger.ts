@@ -26,6 +26,8 @@ export interface Release {
   targetDistance: number | null
   delta: number
   guaranteed: Guarantee | null
+  /** The noise came from a given seed: who knows it can subtract it, and nothing is guaranteed. */
+  seeded?: true
 }
 
 /** What a preset Mahalanobis distance guarantees. */
