@@ -7,7 +7,8 @@ import { PalimpsestError, type ErrorCode } from '../lib/errors.js'
 import { importOnnx, type ImportOptions } from '../lib/onnx/index.js'
 import { TensorProto_DataLocation, TensorProto_DataType as DataType } from '../lib/onnx/onnx_pb.js'
 import { attribute, floats, ints, node, onnxModel, value, type ModelInit, type TensorInit } from './onnx_models.js'
-import { uniform } from './random.js'
+import { Model } from '../lib/index.js'
+import { normals, uniform } from './random.js'
 
 const weight = floats(
   'w',
@@ -167,6 +168,9 @@ describe('graphs that are none', () => {
     })
     const bomb = node('f29', ['x'], ['h'], [], { domain: 'd' })
     await refused(before([bomb], [], { functions: doubling }), 'ERR_UNSUPPORTED', /at most 200000 nodes/)
+    // The same without a node in the end: calls alone.
+    const hollow = doubling.map((each, i) => (i === 0 ? { ...each, node: [] } : each))
+    await refused(before([bomb], [], { functions: hollow }), 'ERR_UNSUPPORTED', /at most 200000 nodes/)
   })
 })
 
@@ -330,5 +334,51 @@ describe('external data', () => {
 
   it('is refused where the model came as bytes', async () => {
     await refused(external({ location: 'weights.bin' }), 'ERR_MODEL_FORMAT', /give its path/)
+  })
+})
+
+describe('small files that ask for much', () => {
+  it('constants without elements but of great sizes, outputs that a node does not have', async () => {
+    const empty = (name: string) => floats(name, [2 ** 26, 2 ** 26, 0], [])
+    const joined = node('Concat', ['a', 'b'], ['c'], [attribute.int('axis', 2)])
+    const shape = [node('Shape', ['c'], ['s']), node('Cast', ['s'], ['f'], [attribute.int('to', DataType.FLOAT)])]
+    const used = [node('ReduceSum', ['f'], ['t']), node('Add', ['x', 't'], ['h'])]
+    await importOnnx(onnxModel(before([joined, ...shape, ...used], [empty('a'), empty('b')])))
+    const split = node('Split', ['x'], ['h', 'g'], [attribute.int('axis', 1), attribute.int('num_outputs', 2 ** 32)])
+    await refused(before([split], [], { opset: 18 }), 'ERR_MODEL_FORMAT', /num_outputs to be 2/)
+  })
+
+  it('a window that is far larger than the image, nearly all of it pads', async () => {
+    const kernel = [2 ** 30, 2 ** 30]
+    const pads = [2 ** 30 - 16, 2 ** 30 - 16, 0, 0]
+    const pool = node('MaxPool', ['x'], ['p'], [attribute.ints('kernel_shape', kernel), attribute.ints('pads', pads)])
+    const nodes = [pool, node('Flatten', ['p'], ['h']), head]
+    const initializers = [floats('w', [1, 3], [1, 2, -1])]
+    const bytes = onnxModel({ nodes, initializers, input: ['N', 1, 16, 16], outputs: [value('y', ['N', 3])] })
+    const model = await Model.load(bytes, { device: 'cpu' })
+    const inputs = normals(2 * 256, 3)
+    const most = [0, 1].map((n) => Math.max(...inputs.subarray(256 * n, 256 * n + 256)))
+    const wanted = most.flatMap((v) => [v, 2 * v, -v])
+    const got = await model.evaluate({ inputs })
+    got.forEach((v, i) => expect(v).toBeCloseTo(wanted[i], 5))
+    const gradient = await model.gradient({ inputs, labels: Int32Array.of(0, 1) })
+    expect(await gradient.norm()).toBeGreaterThan(0)
+  })
+
+  it('rows that differ between the examples of a fixed batch', async () => {
+    const model = (values: number[], parameters?: string[]) => {
+      const nodes = [node('Concat', ['x', 'tok'], ['h'], [attribute.int('axis', 1)]), head]
+      const wide = floats(
+        'w',
+        [5, 3],
+        Array.from({ length: 15 }, (_, i) => i / 15),
+      )
+      const bytes = onnxModel({ nodes, initializers: [wide, floats('tok', [2, 1], values)], input: [2, 4], outputs: [value('y', [2, 3])] }) // prettier-ignore
+      return importOnnx(bytes, { parameters: parameters ?? ['w'] })
+    }
+    await model([1, 1])
+    const refusal = { code: 'ERR_UNSUPPORTED', message: expect.stringMatching(/fixed batch/) as string }
+    await expect(model([1, 2])).rejects.toMatchObject(refusal)
+    await expect(model([1, 1], ['w', 'tok'])).rejects.toMatchObject(refusal)
   })
 })

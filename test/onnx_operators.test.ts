@@ -1,6 +1,7 @@
 // Every ONNX operator that is imported: the rows it becomes give what onnxruntime gives for the file.
 import { describe, expect, it } from 'vitest'
 import { product } from '../lib/networks/dims.js'
+import { Model } from '../lib/index.js'
 import { importOnnx } from '../lib/onnx/index.js'
 import { lowerings } from '../lib/onnx/lower/index.js'
 import { interpret } from './interpreter.js'
@@ -66,6 +67,15 @@ async function compare({ nodes, constants = [], input = [4, 6], opset = 17, posi
   expect(new Set(expected.data).size).toBeGreaterThan(1)
   const error = Math.max(...got.data.map((v, i) => Math.abs(v - expected.data[i])))
   expect(error).toBeLessThan(5e-6 * Math.max(1, largest))
+  // The engine's own kernels, and the file that the model gives back.
+  const model = await Model.load(bytes, { device: 'cpu' })
+  const own = await model.evaluate({ inputs })
+  expect(Math.max(...own.map((v, i) => Math.abs(v - expected.data[i])))).toBeLessThan(2e-5 * Math.max(1, largest))
+  const again = await runOnnx(await model.exportOnnx(), inputs, input)
+  expect(Math.max(...again.data.map((v, i) => Math.abs(v - expected.data[i])))).toBeLessThan(
+    2e-5 * Math.max(1, largest),
+  )
+  model.dispose()
 }
 
 const image = [4, 7, 8]
@@ -176,6 +186,9 @@ const structure: Sample[] = [
   one('Pad', [], { name: 'Pad of some axes', opset: 18, more: ['p', '', 'a'], constants: [ints('p', [1, 2]), ints('a', [-1])] }),
   ...['reflect', 'edge'].map((mode) => one('Pad', [at.string('mode', mode)], { name: `Pad ${mode}`, more: ['p'], constants: [ints('p', [0, 1, 2, 0, 3, 1])] })),
   one('Pad', [at.string('mode', 'wrap')], { name: 'Pad wrap', opset: 19, more: ['p'], constants: [ints('p', [0, 1, 2, 0, 3, 1])] }),
+  one('AveragePool', [at.ints('kernel_shape', [5, 4]), at.ints('strides', [3, 2]), at.ints('dilations', [2, 1]), at.ints('pads', [2, 1, 1, 2]), at.int('ceil_mode', 1), at.int('count_include_pad', 1)], { name: 'AveragePool with dilations, rounded up', input: [2, 11, 10], opset: 19 }),
+  { name: 'Where by a constant of booleans', nodes: [node('Cast', ['c'], ['m'], [at.int('to', 9)]), node('Exp', ['x'], ['e']), node('Where', ['m', 'x', 'e'], ['h'])], constants: [ints('c', [1, 0, 1, 0, 0, 1])] },
+  { name: 'Pad with a large number, MaxPool', input: image, nodes: [node('Pad', ['x', 'p', 'v'], ['q']), node('MaxPool', ['q'], ['h'], [kernel2])], constants: [ints('p', [0, 0, 1, 1, 0, 0, 1, 0]), floats('v', [], [-3.4028234e38])] },
   { name: 'Pad with minus infinity, MaxPool', input: image, nodes: [node('Pad', ['x', 'p', 'v'], ['q']), node('MaxPool', ['q'], ['h'], [kernel2])], constants: [ints('p', [0, 0, 1, 1, 0, 0, 1, 0]), floats('v', [], [-Infinity])] },
   { name: 'NonZero, Trilu of constants', nodes: [node('Trilu', ['c'], ['t'], [at.int('upper', 0)]), node('NonZero', ['i'], ['n']), node('Squeeze', ['n', 'z'], ['p']), node('Gather', ['x', 'p'], ['g'], [at.int('axis', 2)]), node('MatMul', ['g', 't'], ['h'])], constants: [random('c', [3, 3]), ints('i', [1, 0, 1, 0, 0, 1]), ints('z', [0])] },
 ] // prettier-ignore

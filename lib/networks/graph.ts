@@ -26,6 +26,10 @@ export class NetworkGraph {
     this.#leaves.push({ kind: 'input', id: this.input.id })
   }
 
+  isParameter({ id }: Value): boolean {
+    return this.#leaves.some((leaf) => leaf.kind === 'parameter' && leaf.id === id)
+  }
+
   parameter(name: string, shape: readonly number[]): Value {
     const value = this.#value({ dims: shape, outer: 1 }, `parameter ${name}`)
     this.#leaves.push({ kind: 'parameter', id: value.id, name, shape: [...shape] })

@@ -86,6 +86,10 @@ export class Emitter {
     return value
   }
 
+  isParameter({ value }: Computed): boolean {
+    return this.graph.isParameter(value)
+  }
+
   row(op: string, inputs: readonly Tensor[], attributes: NodeAttributes = {}): Computed {
     return computed(
       this.graph.append(

@@ -54,9 +54,8 @@ function replaced(tensor: TensorProto, name: string, left: TensorMap): TensorPro
   if (!weight) return tensor
   left.delete(name)
   checkShape(name, tensorShape(tensor), weight)
-  if (!isFloat(tensor.dataType)) {
-    throw new PalimpsestError('ERR_INVALID_ARGUMENT', `weights: expected "${name}" to be a float tensor, got integers`)
-  }
+  // A constant of booleans or integers is never changed.
+  if (!isFloat(tensor.dataType)) return tensor
   return encodeFloats(tensor, weight.data)
 }
 

@@ -143,7 +143,7 @@ export function concatKnown(parts: readonly Known[], axis: number, budget: Budge
   const data = new Float64Array(outer * inner * shape[axis])
   const batch = parts.some((p) => p.batch) ? new Float64Array(data.length) : undefined
   let at = 0
-  for (let o = 0; o < outer; o++) {
+  for (let o = 0; data.length > 0 && o < outer; o++) {
     parts.forEach((part, p) => {
       const length = sizes[p] * inner
       data.set(part.data.subarray(o * length, (o + 1) * length), at)

@@ -33,27 +33,34 @@ export function flattenNodes(model: ModelProto): GraphNode[] {
   const graph = model.graph!
   const functions = new Map(model.functions.map((f) => [`${f.domain}:${f.name}:${f.overload}`, f]))
   const nodes: GraphNode[] = []
-  inline(graph.node, functions, undefined, nodes)
+  inline(graph.node, functions, undefined, { nodes, seen: 0 })
   return sorted(nodes, checkedSources(graph, nodes))
+}
+
+/** Nodes so far, and how many were seen, calls among them. */
+interface Inlined {
+  readonly nodes: GraphNode[]
+  seen: number
 }
 
 function inline(
   protos: readonly NodeProto[],
   functions: ReadonlyMap<string, FunctionProto>,
   call: Call | undefined,
-  into: GraphNode[],
+  into: Inlined,
 ): void {
   for (const proto of protos) {
-    const node = renamed(proto, call)
-    const body = functions.get(`${node.domain}:${node.opType}:${proto.overload}`)
-    if (body) inlineCall(node, proto, body, functions, call, into)
-    else into.push(node)
-    if (into.length > mostNodes) {
+    // Calls count too: functions that call others twice each need no node to go on for ever.
+    if (++into.seen > mostNodes) {
       throw new PalimpsestError(
         'ERR_UNSUPPORTED',
         `model: expected at most ${mostNodes} nodes, functions inlined, got more`,
       )
     }
+    const node = renamed(proto, call)
+    const body = functions.get(`${node.domain}:${node.opType}:${proto.overload}`)
+    if (body) inlineCall(node, proto, body, functions, call, into)
+    else into.nodes.push(node)
   }
 }
 
@@ -63,7 +70,7 @@ function inlineCall(
   body: FunctionProto,
   functions: ReadonlyMap<string, FunctionProto>,
   call: Call | undefined,
-  into: GraphNode[],
+  into: Inlined,
 ): void {
   const depth = (call?.depth ?? 0) + 1
   if (depth > deepestCalls)

@@ -168,6 +168,17 @@ void copy_floats(const Napi::Value& value, const std::string& name, int64_t coun
   }
 }
 
+std::vector<float> copy_constant(const Napi::Value& value, const std::string& name, int64_t count) {
+  const TypedView view = typed_view(value, name, "a Float32Array");
+  if (view.type != napi_float32_array) refuse("a Float32Array", name, value);
+  if (view.length != static_cast<size_t>(count)) refuse_length(count, name, view);
+  const float* data = static_cast<const float*>(view.data);
+  std::vector<float> copy(data, data + view.length);
+  const auto bad = std::find_if(copy.begin(), copy.end(), [](float x) { return std::isnan(x); });
+  if (bad != copy.end()) refuse("numbers", name, value);
+  return copy;
+}
+
 std::vector<int32_t> copy_integers(const Napi::Value& value, const std::string& name, int64_t count) {
   const TypedView view = typed_view(value, name, "an Int32Array");
   if (view.type != napi_int32_array) refuse("an Int32Array", name, value);

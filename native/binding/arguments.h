@@ -42,6 +42,8 @@ TypedView typed_view(const Napi::Value& value, const std::string& name, const st
 // Exactly `count` finite values of a Float32Array or Float64Array into `target`, converted to `dtype`. What is checked
 // is the copy: memory that others share may change at any time.
 void copy_floats(const Napi::Value& value, const std::string& name, int64_t count, DType dtype, void* target);
+// Exactly `count` numbers of a Float32Array for a constant of a network: infinities mask and pad, NaN is refused.
+std::vector<float> copy_constant(const Napi::Value& value, const std::string& name, int64_t count);
 // Exactly `count` values of an Int32Array; any length where count is negative.
 std::vector<int32_t> copy_integers(const Napi::Value& value, const std::string& name, int64_t count);
 // Exactly `count` values of a Uint8Array.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 
 namespace palimpsest {
 
@@ -16,9 +17,12 @@ constexpr double forward_seconds = 0.04;
 constexpr double block_seconds = 0.15;
 constexpr int64_t block_images = 32;
 
-// Of each device, on its queue's thread alone. Never destroyed: the threads outlive every static object.
+// Each is of one device and used on its queue's thread alone; the map is all threads'. Never destroyed: the threads
+// outlive every static object.
 Calibration& calibration_of(StepQueue& queue) {
+  static std::mutex* mutex = new std::mutex;
   static std::map<StepQueue*, Calibration>* all = new std::map<StepQueue*, Calibration>;
+  const std::lock_guard<std::mutex> lock(*mutex);
   return all->try_emplace(&queue, queue.shared_backend()).first->second;
 }
 

@@ -45,8 +45,7 @@ LeafDescription read_leaf(const Napi::Value& value, const std::string& name) {
   read.dims = whole_numbers(leaf.Get("shape"), name + ".shape");
   read.source = kind == "parameter" ? Source::parameter : Source::constant;
   if (read.source == Source::constant) {
-    read.data.resize(static_cast<size_t>(element_count(read.dims)));
-    copy_floats(leaf.Get("data"), name + ".data", static_cast<int64_t>(read.data.size()), DType::f32, read.data.data());
+    read.data = copy_constant(leaf.Get("data"), name + ".data", element_count(read.dims));
   }
   return read;
 }

@@ -104,8 +104,7 @@ Napi::Value NetworkHandle::set_constant(const Napi::CallbackInfo& info) {
   // Sizes never change, so that they may be read here while a step runs.
   const Constant& constant = held()->network.constants()[static_cast<size_t>(index)];
   const int64_t count = element_count(constant.dims);
-  std::vector<float> data(static_cast<size_t>(count));
-  copy_floats(info[1], "data", count, DType::f32, data.data());
+  std::vector<float> data = copy_constant(info[1], "data", count);
   return start_task(info.Env(), held()->queue,
                     [placed = held(), index, data = std::move(data)]() mutable {
                       placed->network.set_constant(index, std::move(data));

@@ -57,7 +57,8 @@ T window_scale(const ConvShape& s, bool count_pads, Range rows, Range columns) {
 template <typename T>
 void max_pool(const ConvShape& s, const T* x, T* y, int32_t* index) {
   const TypedKernels<T>& kernels = typed_kernels<T>();
-  const int64_t window = s.kh * s.kw;
+  // Of the image: a window may be far larger, by pads, and positions in those are not kept.
+  const int64_t window = std::min(s.kh, s.h) * std::min(s.kw, s.w);
   const T** sources = workspace<const T*>(Slot::pool, thread_count() * (window + 8));
   int32_t* all_places = workspace<int32_t>(Slot::pool_places, thread_count() * (window + 16));
   parallel_for(s.n * s.oh, pool_work(s), [&](int64_t begin, int64_t end, int thread) {

@@ -48,8 +48,9 @@ function recount(spatial: readonly number[], grown: Window, given: readonly numb
     const results = Math.floor((size + grown.pads[i] + grown.pads[2 + i] - extent) / grown.strides[i]) + 1
     const end = size + given[i] + given[2 + i]
     return Array.from({ length: results }, (_, at) => {
-      const taps = Array.from({ length: grown.kernel[i] }, (_, k) => at * grown.strides[i] + k * grown.dilations[i])
-      return taps.filter((t) => t < end).length
+      // Taps at * stride + k * dilation below the end.
+      const taps = Math.ceil((end - at * grown.strides[i]) / grown.dilations[i])
+      return Math.min(Math.max(taps, 0), grown.kernel[i])
     })
   }) as [number[], number[]]
   const area = grown.kernel[0] * grown.kernel[1]

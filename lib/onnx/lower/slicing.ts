@@ -58,6 +58,7 @@ const split = lowering(1, 2, (s) => {
   const axis = s.axis(s.attributes.int('axis', 0), s.rank(0))
   const size = dimsOf(x)[axis]
   const count = s.attributes.int('num_outputs', s.outputs)
+  if (count !== s.outputs) s.malformed(`expected num_outputs to be ${s.outputs}, the node's outputs, got ${count}`)
   const given = s.optionalInts(1, 'split')
   const chunk = Math.ceil(size / count)
   const sizes = given ?? Array.from({ length: count }, (_, i) => Math.min(chunk, size - i * chunk))
@@ -126,7 +127,7 @@ function cropped(s: NodeScope, x: Tensor, before: readonly number[], after: read
   }, x)
 }
 
-/** Zeros around x; another value by shifting x before and after; an infinite one through a mask. */
+/** Zeros around x; another value through a mask: shifting x to and fro would round it. */
 function padConstant(s: NodeScope, x: Tensor, low: readonly number[], high: readonly number[]): Tensor {
   const from = dimsOf(x)
   const dims = from.map((d, i) => {
@@ -139,7 +140,6 @@ function padConstant(s: NodeScope, x: Tensor, low: readonly number[], high: read
   const value = fill ? s.number(2, 'the padding value') : 0
   if (x.kind === 'known') return padKnown(s, x, low, dims, value)
   if (value === 0) return s.emit.unslice(x, low, dims)
-  if (Number.isFinite(value)) return s.emit.affine(s.emit.unslice(s.emit.affine(x, 1, -value), low, dims), 1, value)
   const inside = s.emit.unslice(s.emit.expand(knownFloat(1), from.map((d) => Math.max(d, 1))), low, dims.map((d) => Math.max(d, 1))) // prettier-ignore
   return s.emit.where(inside, s.emit.unslice(x, low, dims), knownFloat(value))
 }
@@ -174,7 +174,7 @@ function padMirrored(
   if (size < 0) s.shapeError('expected every example to stay apart from the others, got pads along the batch axis')
   if (mode === 'reflect' && Math.max(low, high) >= size)
     s.shapeError(`expected pads below ${size} in reflect mode, got ${low} and ${high}`)
-  s.emit.budget.take(8 * (low + size + high), 'Pad')
+  s.emit.budget.take(64 * (low + size + high), 'Pad')
   const at = (i: number): number => {
     if (mode === 'edge') return Math.min(Math.max(i, 0), size - 1)
     if (mode === 'wrap') return ((i % size) + size) % size

@@ -150,8 +150,19 @@ function adoptBatch(s: NodeScope, tensors: readonly Tensor[], axis: number): rea
   return tensors.map((x) => {
     const dims = dimsOf(x)
     if (dims.length !== batched!.length || dims[at] !== -batched![at] * s.emit.fixedBatch!) return x
+    requireRepeated(s, x, at)
     return s.emit.expand(s.emit.narrow(x, at, 0, 1), dims.with(at, batched![at]))
   })
+}
+
+/** What has a row for each example of the fixed batch must have the same one for all, and be no parameter. */
+function requireRepeated(s: NodeScope, x: Tensor, axis: number): void {
+  const refuse = (got: string) =>
+    s.unsupported(`expected rows that are repeated for every example of the fixed batch, got ${got}`)
+  if (x.kind === 'computed') return s.emit.isParameter(x) ? refuse('a parameter with a row for each') : undefined
+  const width = x.shape.slice(axis).reduce((a, b) => a * b, 1) / x.shape[axis]
+  const group = width * x.shape[axis]
+  if (x.data.some((value, i) => value !== x.data[i - (i % group) + (i % width)])) refuse('rows that differ')
 }
 
 const tile = lowering(2, 2, (s) => {
@@ -162,7 +173,7 @@ const tile = lowering(2, 2, (s) => {
     if (count === 1) return x
     if (count < 1) s.malformed(`expected repeats of at least 1, got ${count}`)
     const length = dims[axis]
-    s.emit.budget.take(8 * length * count, 'Tile')
+    s.emit.budget.take(64 * length * count, 'Tile')
     return s.emit.gather(x, axis, Array.from({ length: length * count }, (_, i) => i % length)) // prettier-ignore
   }, s.input(0))
 })
@@ -204,7 +215,7 @@ const range = lowering(3, 3, (s): Operand => {
   const [start, end, delta] = [s.number(0, 'start'), s.number(1, 'limit'), s.number(2, 'delta')]
   const count = Math.max(Math.ceil((end - start) / delta), 0)
   if (!Number.isSafeInteger(count)) return s.malformed(`expected a finite range, got ${start} to ${end} by ${delta}`)
-  s.emit.budget.take(8 * count, 'Range')
+  s.emit.budget.take(64 * count, 'Range')
   const values = Array.from({ length: count }, (_, i) => start + i * delta)
   return { ...knownInts(values), type: s.known(0, 'start').type }
 })
