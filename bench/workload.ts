@@ -189,18 +189,20 @@ export class Workload {
       string,
       string
     >
-    const name = (own[quantity] ?? quantity) as Parameters<typeof programs.get>[0]['quantity']
+    const name = (own[quantity] ?? quantity) as Parameters<typeof programs.lease>[0]['quantity']
     const loss = quantity === 'forward' || quantity === 'jvp' ? {} : ({ loss: 'crossEntropy' } as const)
     const rows = this.batch.labels.length
     if (quantity === 'trainingStep') {
-      const { flops, bytes } = await programs.get({ quantity: name, ...loss, training: true, batch: rows })
+      using lease = await programs.lease({ quantity: name, ...loss, training: true, batch: rows })
+      const { flops, bytes } = lease.program
       return { batch: rows, flops, bytes }
     }
     const parameters =
       quantity === 'fisherDiagonal' ? { parameters: this.model.parameters.map((parameter) => parameter.name) } : {}
     const options = { quantity: name, dtype: 'float32' as const, ...loss, ...parameters }
     const batch = await programs.batchSize(options, rows, quantity === 'fisherDiagonal' ? 2 : 1)
-    const { flops, bytes } = await programs.get({ ...options, batch })
+    using lease = await programs.lease({ ...options, batch })
+    const { flops, bytes } = lease.program
     return { batch, flops, bytes }
   }
 

@@ -284,7 +284,7 @@ export class Model {
   async evaluate(data: Data, options: ProductOptions = {}): Promise<FloatArray> {
     this.#check()
     const read = readProductOptions(options, 'evaluate()')
-    return withHeld(data, this.engine, false, (held) => evaluate(this.engine, held, read))
+    return withHeld(data, this.engine, false, (held) => evaluate(this.#steady(), held, read))
   }
 
   /** J v: [N, K], the change of each logit along the tangent v. */
@@ -292,7 +292,7 @@ export class Model {
     this.#check()
     const read = readProductOptions(options, 'jvp()')
     return withHeld(data, this.engine, false, (held) =>
-      this.#withTangent(v, read, (tangent) => jvp(this.engine, held, tangent, read)),
+      this.#withTangent(v, read, (tangent) => jvp(this.#steady(), held, tangent, read)),
     )
   }
 
@@ -302,7 +302,7 @@ export class Model {
     const read = readProductOptions(options, 'vjp()')
     return withHeld(data, this.engine, false, async (held) => {
       const u = heldCotangent(cotangent, held.size, this.classes)
-      return new ParameterVector(await vjp(this.engine, held, u, read))
+      return new ParameterVector(await vjp(this.#steady(), held, u, read))
     })
   }
 
@@ -314,7 +314,7 @@ export class Model {
       data,
       this.engine,
       true,
-      async (held) => new ParameterVector(await lossProduct(this.engine, 'gradient', held, undefined, read)),
+      async (held) => new ParameterVector(await lossProduct(this.#steady(), 'gradient', held, undefined, read)),
     )
   }
 
@@ -372,7 +372,7 @@ export class Model {
       data,
       this.engine,
       needLabels,
-      async (held) => new ParameterVector(await fisherDiagonal(this.engine, held, read)),
+      async (held) => new ParameterVector(await fisherDiagonal(this.#steady(), held, read)),
     )
   }
 
@@ -380,7 +380,7 @@ export class Model {
   async measure(data: Data, options: LossOptions = {}): Promise<{ loss: number; accuracy: number }> {
     this.#check()
     const read = readLossOptions(options, 'measure()')
-    return withHeld(data, this.engine, true, (held) => measureLoss(this.engine, held, read))
+    return withHeld(data, this.engine, true, (held) => measureLoss(this.#steady(), held, read))
   }
 
   /**
@@ -393,7 +393,11 @@ export class Model {
     this.#check()
     const { device } = readOptions(options, cloneOptions, 'clone()')
     const { name, why } = device === undefined ? { name: this.device, why: this.deviceReason } : chooseDevice(device)
-    const source = { network: await this.describeConstants(), parameters: await this.tensors() }
+    const source = await this.#atOnce(async () => ({
+      network: await this.describeConstants(),
+      parameters: await this.tensors(),
+    }))
+    this.#check()
     const copy = new Model(source, name, { ...this.#origin, deviceReason: why })
     copy.#history = this.#history
     return copy
@@ -462,12 +466,15 @@ export class Model {
    */
   async exportOnnx(path?: string): Promise<Uint8Array> {
     this.#check()
-    const weights = await this.tensors()
-    const statistics = await this.statistics()
     const { onnx } = this.#origin
+    const [weights, statistics, network] = await this.#atOnce(async () => [
+      await this.tensors(),
+      await this.statistics(),
+      await this.describeConstants(),
+    ])
     const bytes = onnx
       ? exportOnnx(onnx, new Map([...statistics, ...weights]))
-      : exportNetwork(await this.describeConstants(), weights, undefined, this.#origin.file)
+      : exportNetwork(network, weights, undefined, this.#origin.file)
     if (path !== undefined) await writeFileAtomically(path, bytes)
     return bytes
   }
@@ -475,7 +482,7 @@ export class Model {
   /** Saves weights and running statistics, and the history, as safetensors. */
   async save(path: string): Promise<void> {
     this.#check()
-    const tensors = new Map([...(await this.statistics()), ...(await this.tensors())])
+    const tensors = await this.#atOnce(async () => new Map([...(await this.statistics()), ...(await this.tensors())]))
     const done = this.#history
       .map((each) => (each.verb === 'scrub' ? `scrub:${each.method}` : `fit:${each.codes}`))
       .join()
@@ -541,6 +548,27 @@ export class Model {
     if (this.#disposed) throw new PalimpsestError('ERR_DISPOSED', 'expected a model in use, got one that was disposed')
   }
 
+  /** The engine for one product, which refuses to go on where weights or statistics are changed between its parts. */
+  #steady(): Engine {
+    let began: number | undefined
+    const steady = (): void => {
+      began ??= this.#version
+      if (this.#version === began) return
+      const what = 'weights and running statistics that stay as they are during a product'
+      throw new PalimpsestError('ERR_INVALID_ARGUMENT', `expected ${what}, got others that were set meanwhile`)
+    }
+    return { ...this.#engine, steady }
+  }
+
+  /** What is read of weights and statistics, all of one moment. */
+  async #atOnce<T>(read: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const version = this.#version
+      const found = await read()
+      if (version === this.#version) return found
+    }
+  }
+
   async #weightsIn(dtype: DType): Promise<NativeVector> {
     this.#check()
     if (dtype === 'float32') return this.#weights.native
@@ -565,7 +593,7 @@ export class Model {
       this.#withTangent(
         v,
         read,
-        async (tangent) => new ParameterVector(await lossProduct(this.engine, quantity, held, tangent, read)),
+        async (tangent) => new ParameterVector(await lossProduct(this.#steady(), quantity, held, tangent, read)),
       ),
     )
   }

@@ -75,8 +75,8 @@ async function product(
   shares?: Float64Array,
 ): Promise<void> {
   const list = Array.from(of)
-  const program = await model.engine.programs.get({ quantity, loss, dtype: 'float64', batch })
-  await program.run({
+  using lease = await model.engine.programs.lease({ quantity, loss, dtype: 'float64', batch })
+  await lease.program.run({
     rows: list.length,
     inputs: Float64Array.from(list.flatMap((i) => [...inputs.subarray(i * features, (i + 1) * features)])),
     targets: Float64Array.from(

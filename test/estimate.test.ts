@@ -192,6 +192,11 @@ describe('an estimate', () => {
     ['half a row', { quantity: 'jvp', rows: 1.5 }, "for 'rows', got 1.5"],
     ['a type of another', { quantity: 'jvp', rows: 1, type: 'mc' }, "for 'type', got 'mc'"],
     ['a double fit', { quantity: 'fitStep', rows: 1, precision: 'float64' }, "for 'precision'"],
+    [
+      'a step in parts',
+      { quantity: 'fitStep', rows: 8, batchSize: 4 },
+      "the 8 rows of a step with batchNorm: 'training'",
+    ],
     ['an unknown key', { quantity: 'jvp', rows: 1, batch: 3 }, "the nearest is 'batchSize'"],
     ['no parameters', { quantity: 'jvp', rows: 1, parameters: ['fc9'] }, 'names of parameters'],
   ])('refuses %s', async (_, options, text) => {

@@ -227,6 +227,8 @@ describe('a linearization', () => {
   })
 
   it('refuses data, tangents and cotangents that do not fit', async () => {
+    const unheard = model.linearize(rowsOf(4), { batchSize: 2 } as never)
+    await expect(unheard).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
     const batch = rowsOf(5)
     await expect(model.linearize({ inputs: new Float32Array(0) })).rejects.toMatchObject({ code: 'ERR_SHAPE' })
     await expect(model.linearize({ inputs: new Float32Array(width).fill(NaN) })).rejects.toMatchObject({

@@ -145,6 +145,34 @@ describe.each(Object.keys(products))('%s', (name) => {
     expect(seen.at(-1)).toBe(4000)
   })
 
+  it('is of one moment: refused where weights are set between its parts, or the model disposed of', async () => {
+    if (name === 'vjp') return
+    const other = Model.fromNetwork(build())
+    const weights = await Model.fromNetwork(build(4)).weights()
+    const moved = other.vector(Object.fromEntries(weights.names.map((each) => [each, weights.get(each)])))
+    let told = 0
+    const onProgress = () => void (told++ === 0 && void other.setWeights(moved))
+    const mixed = await refusal(() => call(other, batchOf(4000), { onProgress, batchSize: 64 }))
+    expect([mixed.code, mixed.message]).toEqual(['ERR_INVALID_ARGUMENT', expect.stringMatching(/set meanwhile/)])
+    // In one part it is of one moment whatever comes after.
+    const whole = call(other, batch)
+    await other.setWeights(moved)
+    await whole
+    const disposing = { onProgress: () => other.dispose(), batchSize: 64 }
+    expect((await refusal(() => call(other, batchOf(4000), disposing))).code).toBe('ERR_DISPOSED')
+  })
+
+  it('is computed for more sizes at once than programs are kept', async () => {
+    if (name === 'vjp') return
+    const other = Model.fromNetwork(build())
+    const sizes = Array.from({ length: 30 }, (_, i) => i + 1)
+    const long = call(other, batchOf(4000), { batchSize: 50 })
+    const wanted = await Promise.all(sizes.map(async (rows) => plain(call(other, batchOf(rows)))))
+    await long
+    for (const rows of [1, 17, 30]) expect(await plain(call(other, batchOf(rows)))).toEqual(wanted[rows - 1])
+    other.dispose()
+  })
+
   it('is refused once the model or its data were disposed', async () => {
     const other = Model.fromNetwork(build())
     const data = Dataset.fromArrays({ ...batch, shape: [width], classes })

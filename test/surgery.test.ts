@@ -150,7 +150,8 @@ describe('channelMap()', () => {
     const pruned = await removeChannels(source, new Removal(map, new Set(roots.map((slot) => map.slots.root(slot)))))
     const cost = async (of: NetworkSource) => {
       const model = Model.fromNetwork(of, { device: 'cpu' })
-      const { flops, bytes } = await model.engine.programs.get({ quantity: 'evaluate', batch: 4 })
+      using lease = await model.engine.programs.lease({ quantity: 'evaluate', batch: 4 })
+      const { flops, bytes } = lease.program
       model.dispose()
       return { flops, bytes }
     }

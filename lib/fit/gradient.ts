@@ -35,7 +35,7 @@ export class GradientPrograms {
     const last = (rows - epoch.leftOut) % options.batchSize
     const made = new Map<number, NativeProgram>()
     for (const batch of training && last > 0 ? [size, last] : [size]) {
-      if (!made.has(batch)) made.set(batch, await programs.get({ ...wanted, batch }))
+      if (!made.has(batch)) made.set(batch, (await programs.lease({ ...wanted, batch })).program)
     }
     return new GradientPrograms(model, options, size, made)
   }

@@ -172,7 +172,10 @@ export class SgdRun {
     for (const batch of this.#batches(epoch)) {
       if (queued === last) break
       checkSignal(signal)
-      this.#inFlight.push(this.#step(batch, queued++))
+      const begun = this.#step(batch, queued++)
+      // Where it fails while an earlier one is awaited: it is heard in #finish.
+      begun.catch(() => undefined)
+      this.#inFlight.push(begun)
       if (this.#inFlight.length > mostInFlight) await this.#finish(epoch)
       if (this.#logIsDue(queued)) {
         await this.#drain(epoch)

@@ -50,7 +50,7 @@ export class RowSums {
     const wanted = { quantity, loss, ...(parameters && { parameters }) }
     const { programs } = this.#model.engine
     const size = await programs.batchSize(wanted, roomFor(positions.length))
-    const program = await programs.get({ ...wanted, batch: size })
+    using lease = await programs.lease({ ...wanted, batch: size })
     const changed = epoch !== undefined && (augment.pad > 0 || augment.flip)
     const how = changed && { augment: { ...augment, seed, epoch, draws: this.#draws } }
     const queued: Promise<unknown>[] = []
@@ -60,7 +60,7 @@ export class RowSums {
       const given = shares ? Float32Array.from(shares.subarray(start, start + batch.rows)) : 1 / positions.length
       const call = { rows: batch.rows, inputs: batch.inputs, targets, parameters: weights, weights: given }
       const sums = { sums: out, accumulate: start > 0, outputs: false, ...(tangents && { tangents }) }
-      queued.push(program.run({ ...call, ...sums }))
+      queued.push(lease.program.run({ ...call, ...sums }))
       start += batch.rows
     }
     await Promise.all(queued)

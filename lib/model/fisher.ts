@@ -144,7 +144,7 @@ async function squareRowByRow(
 ): Promise<void> {
   const dtype = dtypeOf(options)
   const k = engine.classes
-  const program = await engine.programs.get({
+  using lease = await engine.programs.lease({
     ...programOf('gradient', { ...options, loss: 'crossEntropy' }),
     batch: 1,
   })
@@ -156,7 +156,8 @@ async function squareRowByRow(
       const labels = labelsOf(slice)
       const p = logits ? softmax(logits.subarray(slice.start * k, (slice.start + 1) * k))[labels[0]] : 1
       const targets = oneHot(labels, k)
-      const ran = program.run({
+      engine.steady?.()
+      const ran = lease.program.run({
         rows: 1,
         inputs: slice.inputs,
         parameters,

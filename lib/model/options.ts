@@ -38,7 +38,8 @@ const loss = {
   labelSmoothing: optional(number({ min: 0, max: 1 })),
   ...product,
 }
-const linearize = { memory: optional(number({ min: 1 })), ...product }
+const { batchSize: _batchSize, ...atOnce } = product
+const linearize = { memory: optional(number({ min: 1 })), ...atOnce }
 const linearizedLoss = { loss: optional(oneOf('crossEntropy', 'squaredError')), ...pass }
 const fisher = {
   type: optional(oneOf('empirical', 'exact', 'mc')),

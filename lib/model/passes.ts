@@ -85,7 +85,10 @@ export async function runSteps<T>(
   try {
     for (const item of items) {
       checkSignal(options.signal)
-      inFlight.push(step(item))
+      const begun = step(item)
+      // Where it fails while an earlier one is awaited: it is heard below.
+      begun.catch(() => undefined)
+      inFlight.push(begun)
       if (inFlight.length > 2) await finish()
     }
     while (inFlight.length > 0) await finish()

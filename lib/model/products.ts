@@ -23,6 +23,8 @@ export interface Engine extends Shape {
   programs: Programs
   /** The weights in that type. */
   weights(dtype: DType): Promise<NativeVector>
+  /** Throws where the weights are not those of its first call; products of several micro-batches or passes are then mixed. */
+  steady?(): void
 }
 
 export interface ProductOptions extends PassOptions {
@@ -76,10 +78,11 @@ export async function runPass(engine: Engine, pass: Pass): Promise<number> {
   checkPassOptions(pass.options)
   const rows = checkData(pass.data, engine, pass.needLabels)
   const size = await engine.programs.batchSize(pass.program, pass.batch ?? rows, pass.least, pass.options.batchSize)
-  const program = await engine.programs.get({ ...pass.program, batch: size })
+  using lease = await engine.programs.lease({ ...pass.program, batch: size })
   const parameters = await engine.weights(pass.program.dtype ?? 'float32')
   const step = async (slice: Slice): Promise<number> => {
-    const running = program.run({
+    engine.steady?.()
+    const running = lease.program.run({
       rows: slice.rows,
       inputs: slice.inputs,
       parameters,

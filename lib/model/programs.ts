@@ -8,32 +8,60 @@ const limits = {
   gpu: { arena: 2 ** 31, rows: 1024 },
 }
 
+interface Made {
+  readonly program: Promise<NativeProgram>
+  users: number
+  /** Whether it is kept for others; given up while it is used it goes with its last user. */
+  kept: boolean
+}
+
+/** A program in use; do not dispose of the program itself. */
+export interface Lease extends Disposable {
+  readonly program: NativeProgram
+}
+
+const disposed = (program: Promise<NativeProgram>): void => void program.then((p) => p.dispose()).catch(() => undefined)
+
+function free({ program, users, kept }: Made): void {
+  if (users === 0 && !kept) disposed(program)
+}
+
 export class Programs {
   readonly #network: NativeNetwork
-  readonly #made = new Map<string, Promise<NativeProgram>>()
+  readonly #made = new Map<string, Made>()
   readonly #batches = new Map<string, Promise<number>>()
 
   constructor(network: NativeNetwork) {
     this.#network = network
   }
 
-  /** The program of these options. Do not dispose it. */
-  async get(options: ProgramOptions): Promise<NativeProgram> {
+  /** The program of these options, held until the lease is disposed of; without that until nothing refers to it. */
+  async lease(options: ProgramOptions): Promise<Lease> {
     const key = JSON.stringify(options)
-    let program = this.#made.get(key)
-    if (program === undefined) {
-      program = native().createProgram(this.#network, options)
-      program.catch(() => this.#made.delete(key))
-    } else {
-      this.#made.delete(key)
+    const made = this.#made.get(key) ?? {
+      program: native().createProgram(this.#network, options),
+      users: 0,
+      kept: true,
     }
-    this.#made.set(key, program)
+    if (made.users === 0) made.program.catch(() => this.#made.delete(key))
+    // Last in order: used last.
+    this.#made.delete(key)
+    this.#made.set(key, made)
+    made.users++
     if (this.#made.size > mostPrograms) {
-      const [oldest, old] = this.#made.entries().next().value as [string, Promise<NativeProgram>]
+      const [oldest, old] = this.#made.entries().next().value as [string, Made]
       this.#made.delete(oldest)
-      void old.then((p) => p.dispose()).catch(() => undefined)
+      old.kept = false
+      free(old)
     }
-    return program
+    let held = true
+    const release = (): void => {
+      if (!held) return
+      held = false
+      made.users--
+      free(made)
+    }
+    return { program: await made.program, [Symbol.dispose]: release }
   }
 
   /**
@@ -72,7 +100,7 @@ export class Programs {
   }
 
   dispose(): void {
-    for (const program of this.#made.values()) void program.then((p) => p.dispose()).catch(() => undefined)
+    for (const { program } of this.#made.values()) disposed(program)
     this.#made.clear()
   }
 }

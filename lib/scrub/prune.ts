@@ -290,7 +290,8 @@ interface Cost {
 
 /** The engine's count of a forward pass over one example. */
 async function costOf({ engine }: Model): Promise<Cost> {
-  const { flops, bytes } = await engine.programs.get({ quantity: 'evaluate', batch: 1 })
+  using lease = await engine.programs.lease({ quantity: 'evaluate', batch: 1 })
+  const { flops, bytes } = lease.program
   return { flops, bytes, parameters: engine.network.layout.reduce((sum, { size }) => sum + size, 0) }
 }
 

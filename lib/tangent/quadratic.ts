@@ -211,12 +211,12 @@ export class QuadraticProblem {
     const random = new RandomStream(seed, streams.user, 1)
     let squares = 0
     try {
-      const program = await engine.programs.get({ quantity: 'vjp', dtype: 'float32', parameters, batch: 1 })
+      using lease = await engine.programs.lease({ quantity: 'vjp', dtype: 'float32', parameters, batch: 1 })
       const weights = await engine.weights('float32')
       const step = async (slice: Slice): Promise<number> => {
         const cotangents = new Float32Array(engine.classes).map(() => (random.next() & 1 ? 1 : -1))
         const call = { rows: 1, inputs: slice.inputs, parameters: weights, cotangents, sums: row, outputs: false }
-        const [, , square] = await Promise.all([program.run(call), lowRank.append(row), row.dot(row)])
+        const [, , square] = await Promise.all([lease.program.run(call), lowRank.append(row), row.dot(row)])
         squares += square
         return 1
       }

@@ -31,7 +31,7 @@ export async function descend(
     const rate = 1 / (2 * (await largestEigenvalue(problem, g, q, v, options)))
     await Promise.all([v.fill(0), velocity.fill(0)])
     const size = Math.min(options.batchSize, data.size)
-    const program = await engine.programs.get({
+    using lease = await engine.programs.lease({
       quantity: 'ggnProduct',
       loss: 'squaredError',
       dtype: 'float32',
@@ -55,7 +55,7 @@ export async function descend(
           outputs: false,
         }
         await Promise.all([
-          program.run(call),
+          lease.program.run(call),
           q.axpy(problem.damping, v),
           q.axpy(-1, g),
           velocity.scale(momentum),
