@@ -82,6 +82,60 @@ describe('channelStatistics()', () => {
     report.layers[0].sums.forEach((sum, i) => expect(sum).toBeCloseTo(expected[i], 14))
   })
 
+  it.each(['float32', 'float64'] as const)(
+    'reads a convolution with its bias, whatever pools come after it: %s',
+    async (precision) => {
+      const build = (pools: boolean) => {
+        const b = new networks.NetworkBuilder(shape, { seed: 3 })
+        const x = b.relu(b.conv(b.input, 'a', { channels: 6, kernel: 3, padding: 1 }))
+        const y = b.conv(pools ? b.maxPool(x, 2) : x, 'b', { channels: 4, kernel: 1 })
+        return b.build(b.linear(b.flatten(pools ? b.maxPool(y, 2) : y), 'fc', { features: classes }))
+      }
+      const [one, other] = [true, false].map((pools) => Model.fromNetwork(build(pools), { device: 'cpu' }))
+      made.push(one, other)
+      for (const model of [one, other]) {
+        const weights = await model.weights()
+        await weights.set(
+          'a.bias',
+          Float32Array.from({ length: 6 }, (_, c) => 0.4 * (c - 3)),
+        )
+        await model.setWeights(weights)
+      }
+      const [a, b] = [
+        await channelStatistics(one, data, { precision }),
+        await channelStatistics(other, data, { precision }),
+      ]
+      expect(a.layers[0]).toEqual(b.layers[0])
+      // The first row by hand, from the same weights.
+      const row = data.subset([0])
+      const [first] = (await channelStatistics(one, row, { precision })).layers
+      const weights = await one.weights()
+      const [w, bias] = [weights.get('a.weight'), weights.get('a.bias')]
+      const [c, h, width_] = shape
+      const pixels = Float32Array.from(row.row(0).input as Float32Array)
+      for (let k = 0; k < 6; k++) {
+        let sum = 0
+        for (let y = 0; y < h; y++) {
+          for (let x = 0; x < width_; x++) {
+            let value = bias[k]
+            for (let i = 0; i < c; i++) {
+              for (let dy = 0; dy < 3; dy++) {
+                for (let dx = 0; dx < 3; dx++) {
+                  const [at, from] = [y + dy - 1, x + dx - 1]
+                  if (at < 0 || at >= h || from < 0 || from >= width_) continue
+                  value += w[((k * c + i) * 3 + dy) * 3 + dx] * pixels[(i * h + at) * width_ + from]
+                }
+              }
+            }
+            sum += Math.max(value, 0)
+          }
+        }
+        const label = row.labels[0]
+        expect(first.sums[label * 6 + k]).toBeCloseTo(sum / (h * width_), 5)
+      }
+    },
+  )
+
   it('reads responses after the normalisation where asked', async () => {
     const model = newModel()
     const own = await channelStatistics(model, data)

@@ -12,7 +12,9 @@ namespace {
 class ProductBuilder {
  public:
   ProductBuilder(const Network& network, const ProductOptions& options)
-      : network_(network), options_(options), made_(network.instantiate({options.batch, options.training})) {
+      : network_(network),
+        options_(options),
+        made_(network.instantiate({options.batch, options.training, options.taps})) {
     const auto& entries = network.layout().entries();
     if (!options.parameters.empty() && options.parameters.size() != entries.size()) {
       throw Error(ErrorCode::invalid_argument,

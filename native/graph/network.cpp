@@ -47,7 +47,7 @@ class Instantiator {
     if (largest > (1 << 24)) throw Error(ErrorCode::model_format, "expected value ids below 2^24");
     ids_.assign(static_cast<size_t>(largest) + 1, none);
     add_leaves();
-    for (const OrderedNode& ordered : pools_first(description_)) add_node(ordered.node, ordered.index);
+    for (const OrderedNode& ordered : pools_first(description_, how_.read)) add_node(ordered.node, ordered.index);
     result_.logits = find(description_.output, "the output");
     result_.values = std::move(ids_);
     return std::move(result_);

@@ -42,7 +42,8 @@ struct Constant {
 // How a graph is made from the description.
 struct Instantiation {
   int64_t batch = 1;
-  bool training = false;  // batch normalisation with the batch's statistics
+  bool training = false;           // batch normalisation with the batch's statistics
+  std::vector<int32_t> read = {};  // values of the description that must keep what they mean there
 };
 
 struct InstantiatedGraph {

@@ -11,7 +11,7 @@ namespace {
 
 class PoolOrder {
  public:
-  explicit PoolOrder(const NetworkDescription& description) : description_(description) {
+  PoolOrder(const NetworkDescription& description, const std::vector<int32_t>& read) : description_(description) {
     for (size_t i = 0; i < description.nodes.size(); ++i) {
       nodes_.push_back({description.nodes[i], i});
       for (int32_t id : description.nodes[i].inputs) ++readers_[id];
@@ -20,6 +20,7 @@ class PoolOrder {
       }
     }
     ++readers_[description.output];
+    for (int32_t id : read) ++readers_[id];
   }
 
   std::vector<OrderedNode> run() {
@@ -39,7 +40,9 @@ class PoolOrder {
 
   // Whose positions nobody asks for.
   bool is_plain_pool(const NodeDescription& node) const {
-    return node.op == "MaxPool" && node.inputs.size() == 1 && node.outputs.size() == 1;
+    if (node.op != "MaxPool" || node.inputs.size() != 1 || node.outputs.empty() || node.outputs.size() > 2)
+      return false;
+    return node.outputs.size() == 1 || readers_.count(node.outputs[1]) == 0;
   }
 
   size_t producer_of(int32_t id) const {
@@ -104,6 +107,7 @@ class PoolOrder {
     const int32_t b = p.inputs[0];
     p.inputs[0] = a;
     a = b;
+    p.outputs.resize(1);
     std::swap(f.outputs, p.outputs);
     std::swap(nodes_[before], nodes_[pool]);
     for (const size_t place : {before, pool}) producer_[nodes_[place].node.outputs[0]] = place;
@@ -117,6 +121,8 @@ class PoolOrder {
 
 }  // namespace
 
-std::vector<OrderedNode> pools_first(const NetworkDescription& description) { return PoolOrder(description).run(); }
+std::vector<OrderedNode> pools_first(const NetworkDescription& description, const std::vector<int32_t>& read) {
+  return PoolOrder(description, read).run();
+}
 
 }  // namespace palimpsest
