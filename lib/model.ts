@@ -393,12 +393,7 @@ export class Model {
     this.#check()
     const { device } = readOptions(options, cloneOptions, 'clone()')
     const { name, why } = device === undefined ? { name: this.device, why: this.deviceReason } : chooseDevice(device)
-    const source = await this.#atOnce(async () => ({
-      network: await this.describeConstants(),
-      parameters: await this.tensors(),
-    }))
-    this.#check()
-    const copy = new Model(source, name, { ...this.#origin, deviceReason: why })
+    const copy = new Model(await this.source(), name, { ...this.#origin, deviceReason: why })
     copy.#history = this.#history
     return copy
   }
@@ -413,10 +408,10 @@ export class Model {
     this.#check()
     integer({ min: 1, max: 2 ** 24 }).read(classes, 'classes')
     const { seed } = readOptions(options, headOptions, 'withHead()')
-    const network = await this.describeConstants()
+    const { network, parameters } = await this.source()
     const layer = findLastLayer(network, 'withHead()')
-    const parameters = new Map([...(await this.tensors()), ...freshLastLayer(layer, classes, seed)])
-    return this.rebuilt({ network: withOutputs(network, layer, classes), parameters })
+    const fresh = new Map([...parameters, ...freshLastLayer(layer, classes, seed)])
+    return this.rebuilt({ network: withOutputs(network, layer, classes), parameters: fresh })
   }
 
   /**
@@ -430,6 +425,16 @@ export class Model {
     const made = new Model(source, this.device, { endsIn, leftOut, deviceReason, ...(kept && { file: kept }) })
     made.#history = this.#history
     return made
+  }
+
+  /** Network, constants and weights of one moment. @internal */
+  async source(): Promise<NetworkSource> {
+    const found = await this.#atOnce(async () => ({
+      network: await this.describeConstants(),
+      parameters: await this.tensors(),
+    }))
+    this.#check()
+    return found
   }
 
   /** The network with its constants (running statistics) as they are now. @internal */
@@ -573,7 +578,7 @@ export class Model {
     this.#check()
     if (dtype === 'float32') return this.#weights.native
     this.#wide ??= new (native().Vector)(this.engine.network, 'float64')
-    if (this.#wideVersion !== this.#version) {
+    while (this.#wideVersion !== this.#version) {
       const version = this.#version
       await this.#wide.copyFrom(this.#weights.native)
       this.#wideVersion = version

@@ -173,15 +173,16 @@ export class TrainingRecord {
     for (;;) {
       const { revision } = this.manifest
       const models: Model[] = []
-      let failed: { error: unknown } | undefined
       try {
         await this.#readModels(models, chooseDevice(device).name as 'cpu')
+        if (this.#store.manifest.revision === revision) return Ensemble.of(models, this.standing)
       } catch (error) {
-        failed = { error }
+        if (this.#store.closed || this.#store.manifest.revision === revision) {
+          for (const model of models) model.dispose()
+          throw error
+        }
       }
-      if (failed === undefined && this.manifest.revision === revision) return Ensemble.of(models, this.standing)
       for (const model of models) model.dispose()
-      if (failed && (this.#store.closed || this.manifest.revision === revision)) throw failed.error
     }
   }
 

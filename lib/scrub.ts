@@ -87,9 +87,8 @@ export async function scrub(model: Model, given: ScrubOptions): Promise<ScrubRep
     await checkFinite(scrubbed, name)
     checkSignal(signal)
     const report = reportOf(name, model, options, outcome, start)
-    if (model.revision !== revision) throw invalid('model', 'a model that nothing else changes meanwhile', model)
     // Last: whatever fails before leaves the model as it was.
-    await swap(model, scrubbed, outcome.scrubbed !== undefined, name)
+    await swap(model, scrubbed, outcome.scrubbed !== undefined, name, revision)
     return report
   } finally {
     outcome?.scrubbed?.dispose()
@@ -136,13 +135,22 @@ async function checkFinite(model: Model, name: string): Promise<void> {
 }
 
 /** The model becomes the scrubbed one, with what that learned: by its weights where the network is the same, else whole. */
-async function swap(model: Model, scrubbed: Model, rebuilt: boolean, method: string): Promise<void> {
+async function swap(model: Model, scrubbed: Model, rebuilt: boolean, method: string, revision: number): Promise<void> {
+  const requireUnchanged = () => {
+    if (model.revision !== revision) throw invalid('model', 'a model that nothing else changes meanwhile', model)
+  }
   const learned = scrubbed.history.slice(model.history.length)
-  if (rebuilt) return model.adopt(scrubbed, [...learned, { verb: 'scrub', method }])
+  if (rebuilt) {
+    requireUnchanged()
+    return model.adopt(scrubbed, [...learned, { verb: 'scrub', method }])
+  }
   const { network } = scrubbed.engine
   const values = await Promise.all(network.constants.map((_, i) => network.getConstant(i)))
   const statistics = new Map([...values.entries()].filter(([i]) => network.constants[i].name !== ''))
-  await model.replace(await scrubbed.engine.weights('float32'), statistics)
+  const weights = await scrubbed.engine.weights('float32')
+  // Nothing is awaited between this and the swap.
+  requireUnchanged()
+  await model.replace(weights, statistics)
   for (const entry of [...learned, { verb: 'scrub', method } as const]) model.record(entry)
 }
 

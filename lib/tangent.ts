@@ -217,7 +217,7 @@ export class TangentModel {
       if ((await coreDigest(core)) !== header.core) {
         throw new PalimpsestError(
           'ERR_INVALID_ARGUMENT',
-          "expected the core that the weights were fitted at for 'core', got one with other weights",
+          "expected the core that the weights were fitted at for 'core', got one with another graph, weights or statistics",
         )
       }
       if (Object.keys(weights).sort().join() !== [...model.parameters].sort().join()) {

@@ -150,6 +150,16 @@ describe('an estimate', () => {
     expect(step.memory.vectors).toBe(12 * model.engine.network.vectorLength)
     const still = await estimate(model, { quantity: 'fitStep', rows: 4, batchNorm: 'evaluation' })
     expect(still.flops).toBeLessThan(step.flops)
+    const all = model.parameters.map(({ name }) => name)
+    expect((await estimate(model, { quantity: 'fitStep', rows: 4, parameters: all })).flops).toBe(step.flops)
+    await expect(estimate(model, { quantity: 'fitStep', rows: 4, batchSize: 2 })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringContaining("the 4 rows of a step with batchNorm: 'training'") as string,
+    })
+    // Without normalisation steps may be cut.
+    const mlp = Model.fromNetwork(networks.mlp({ seed: 1 }), { device: 'cpu' })
+    expect((await estimate(mlp, { quantity: 'fitStep', rows: 8, batchSize: 4 })).batchSize).toBe(4)
+    mlp.dispose()
     model.dispose()
   })
 
@@ -192,11 +202,6 @@ describe('an estimate', () => {
     ['half a row', { quantity: 'jvp', rows: 1.5 }, "for 'rows', got 1.5"],
     ['a type of another', { quantity: 'jvp', rows: 1, type: 'mc' }, "for 'type', got 'mc'"],
     ['a double fit', { quantity: 'fitStep', rows: 1, precision: 'float64' }, "for 'precision'"],
-    [
-      'a step in parts',
-      { quantity: 'fitStep', rows: 8, batchSize: 4 },
-      "the 8 rows of a step with batchNorm: 'training'",
-    ],
     ['an unknown key', { quantity: 'jvp', rows: 1, batch: 3 }, "the nearest is 'batchSize'"],
     ['no parameters', { quantity: 'jvp', rows: 1, parameters: ['fc9'] }, 'names of parameters'],
   ])('refuses %s', async (_, options, text) => {

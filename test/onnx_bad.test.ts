@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { PalimpsestError, type ErrorCode } from '../lib/errors.js'
-import { importOnnx, type ImportOptions } from '../lib/onnx/index.js'
+import { exportOnnx, importOnnx, type ImportOptions } from '../lib/onnx/index.js'
 import { TensorProto_DataLocation, TensorProto_DataType as DataType } from '../lib/onnx/onnx_pb.js'
 import { attribute, floats, ints, node, onnxModel, value, type ModelInit, type TensorInit } from './onnx_models.js'
 import { Model } from '../lib/index.js'
@@ -379,6 +379,29 @@ describe('small files that ask for much', () => {
     await model([1, 1])
     const refusal = { code: 'ERR_UNSUPPORTED', message: expect.stringMatching(/fixed batch/) as string }
     await expect(model([1, 2])).rejects.toMatchObject(refusal)
-    await expect(model([1, 1], ['w', 'tok'])).rejects.toMatchObject(refusal)
+    await expect(model([1, 2], ['w', 'tok'])).rejects.toMatchObject(refusal)
+    // A parameter of equal rows is one row, and exports repeat it.
+    const { source, parameters, repeated } = await model([1, 1], ['w', 'tok'])
+    const changed = new Map([...parameters, ['tok', { shape: [2, 1], data: Float32Array.of(5, 1) }]])
+    const written = await importOnnx(exportOnnx({ source, repeated }, changed), { parameters: ['w', 'tok'] })
+    expect([...(written.parameters.get('tok')?.data ?? [])]).toEqual([5, 5])
+    // Through a node as well; repeated by one it is fine.
+    const through = (nodes: ModelInit['nodes'], tok: TensorInit, more: TensorInit[]) => {
+      const all = [...nodes, node('Concat', ['x', 't'], ['h'], [attribute.int('axis', 1)]), head]
+      const wide = floats(
+        'w',
+        [5, 3],
+        Array.from({ length: 15 }, (_, i) => i / 15),
+      )
+      const bytes = onnxModel({ nodes: all, initializers: [wide, tok, ...more], input: [2, 4], outputs: [value('y', [2, 3])] }) // prettier-ignore
+      return importOnnx(bytes, { parameters: ['w', 'tok'] })
+    }
+    const unsqueezed = [node('Unsqueeze', ['tok', 'a'], ['t'])]
+    await expect(through(unsqueezed, floats('tok', [2], [1, 2]), [ints('a', [1])])).rejects.toMatchObject(refusal)
+    for (const op of ['Expand', 'Tile']) {
+      const target = ints('s', [2, 1])
+      const loaded = await through([node(op, ['tok', 's'], ['t'])], floats('tok', [1, 1], [3]), [target])
+      expect(loaded.parameters.get('tok')?.shape).toEqual([1, 1])
+    }
   })
 })

@@ -185,6 +185,12 @@ describe('the exact arm', () => {
     )
     const scratch = await trained({}, makeData(without(['r33']), false))
     expect(bits(record)).toEqual(bits(scratch))
+    // With ids, rows of one id that hold something else are others.
+    const ids = order.map((row) => `r${row}`).with(62, 'r33')
+    const other = rowsAsArrays(order.with(62, 5), false)
+    const named = await trained({}, Dataset.fromArrays({ ...other, owners, ids }))
+    expect((await forget(named, { where: { owner: 'c' }, runner: here })).forgotten).toBe(1)
+    await named.close()
     await record.close()
     await scratch.close()
   })

@@ -54,10 +54,6 @@ export function readEstimateOptions(given: EstimateOptions): EstimateOptions & {
     if (read[option] === undefined || quantities.includes(read.quantity)) continue
     throw invalid(option, `nothing where the quantity is '${read.quantity}'`, read[option])
   }
-  const together = (read.batchNorm ?? (read.parameters ? 'evaluation' : 'training')) === 'training'
-  if (read.quantity === 'fitStep' && together && read.batchSize !== undefined && read.batchSize !== rows) {
-    throw invalid('batchSize', `the ${rows} rows of a step with batchNorm: 'training', taken at once`, read.batchSize)
-  }
   if (read.quantity === 'fitStep' && (read.precision ?? 'float32') !== 'float32') {
     throw invalid('precision', "'float32', in which models are fitted,", read.precision)
   }

@@ -1,5 +1,7 @@
 // What each product does: which programs it runs how often, which vectors it makes and how often it goes through them.
+import { readFitOptions, trainedNormalizations } from '../fit/options.js'
 import type { Model } from '../model.js'
+import { invalid } from '../options.js'
 import { dtypeOf } from '../model/products.js'
 import type { Loss, ProgramOptions, Quantity } from '../native.js'
 import type { EstimateOptions } from './options.js'
@@ -124,7 +126,12 @@ async function fisherWork(model: Model, options: EstimateOptions, rows: number):
 
 async function fitWork(model: Model, options: EstimateOptions, rows: number): Promise<Work> {
   const { chosen } = parts(model, options)
-  const training = (options.batchNorm ?? (options.parameters ? 'evaluation' : 'training')) === 'training'
+  const { parameters, batchNorm, batchSize } = options
+  const fitting = readFitOptions({ epochs: 1, ...(parameters && { parameters }), ...(batchNorm && { batchNorm }) })
+  const training = trainedNormalizations(fitting, model, Math.max(rows, 2)).length > 0
+  if (training && batchSize !== undefined && batchSize !== rows) {
+    throw invalid('batchSize', `the ${rows} rows of a step with batchNorm: 'training', taken at once`, batchSize)
+  }
   const program = { quantity: 'gradient' as const, loss: options.loss ?? 'crossEntropy', training, ...chosen }
   const size = training ? rows : await sizeOf(model, options, rows, program)
   return {

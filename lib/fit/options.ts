@@ -22,7 +22,7 @@ import {
   type OptionsOf,
 } from '../options.js'
 import type { MnemonicFitOptions, MnemonicRecord } from './codes.js'
-import type { Normalization } from './statistics.js'
+import { normalizationsOf, type Normalization } from './statistics.js'
 import { scheduleCheck, scheduleOf, type Schedule, type ScheduleOption } from './schedule.js'
 
 export interface FitProgress extends Progress {
@@ -221,6 +221,13 @@ export function mnemonicRecord({ mnemonic }: ReadOptions): { mnemonic?: Mnemonic
 }
 
 /** Fills in the defaults that depend on the model and on how many batches an epoch has. */
+/** The batch normalisations that such a run trains: none with batchNorm 'evaluation', or where there are none. */
+export function trainedNormalizations(given: ReadOptions, model: Model, rows: number): Normalization[] {
+  const normalizations = normalizationsOf(model.description)
+  const { batchNorm } = settle(given, model, rows, normalizations).options
+  return batchNorm === 'training' ? normalizations : []
+}
+
 export function settle(
   given: ReadOptions,
   model: Model,

@@ -7,7 +7,7 @@ import type { Data } from '../model/held_data.js'
 import { networkDigest } from '../model/network_digest.js'
 import { checkSignal } from '../model/passes.js'
 import { largest } from '../model/products.js'
-import { memory, native, type FloatArray, type NativeNetwork, type NativeVector } from '../native.js'
+import { memory, native, type FloatArray, type NativeVector } from '../native.js'
 import {
   dataDigest,
   readCheckpoint,
@@ -22,7 +22,7 @@ import { GradientPrograms } from './gradient.js'
 import { mnemonicRecord, settle, type EpochShape, type ReadOptions, type SgdOptions } from './options.js'
 import type { FitReport } from './report.js'
 import { rateFactors } from './schedule.js'
-import { normalizationsOf, RunningStatistics, type Normalization } from './statistics.js'
+import { normalizationsOf, requireNames, RunningStatistics } from './statistics.js'
 
 /** Steps that are queued before the first of them has to be done: the native thread never waits for this one. */
 const mostInFlight = 2
@@ -94,7 +94,7 @@ export class SgdRun {
     try {
       const { network } = work.engine
       const used = options.batchNorm === 'training' ? normalizations : []
-      checkNamed(used, network)
+      requireNames(used, network)
       const statistics = await RunningStatistics.of(used, options.batchNormMomentum, (i) => network.getConstant(i))
       const programs = await GradientPrograms.of(work, options, data.size, epoch)
       const vector = () => new (native().Vector)(network, 'float32')
@@ -391,14 +391,6 @@ async function identityOf(
     network: networkDigest(work.description, statistics.values),
     data: series?.data ?? (await dataDigest(data, drawn)),
   }
-}
-
-/** What no file can hold is not trained: save(), exports and records would keep the values from before. */
-function checkNamed(normalizations: readonly Normalization[], { constants }: NativeNetwork): void {
-  const unnamed = normalizations.some(({ mean, variance }) => [mean, variance].some((i) => constants[i]?.name === ''))
-  if (!unnamed) return
-  const what = "running statistics that have names in the model's file, or batchNorm: 'evaluation'"
-  throw new PalimpsestError('ERR_UNSUPPORTED', `expected ${what}; got some without`)
 }
 
 /** Whether a checkpoint is due after so many steps, and epochs where one has just ended. */

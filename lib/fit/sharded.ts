@@ -13,6 +13,8 @@ import { sha256, type Environment, type Manifest } from '../record/format.js'
 import { writeNetwork } from '../record/network_file.js'
 import { preparationOf } from '../data/table.js'
 import { assignment, compareRows, keyWords, rowsOf, type PlacedRow } from '../record/rows.js'
+import { readFitOptions, trainedNormalizations } from './options.js'
+import { requireNames } from './statistics.js'
 import { settingsOf, sliceEpochs, type FitSettings } from '../record/settings.js'
 import { RecordStore } from '../record/store.js'
 import { describeWorker } from '../record/train.js'
@@ -105,6 +107,9 @@ export async function fitRecord(
   const started = performance.now()
   checkSignal(given.signal)
   checkData(data, model, true)
+  // Before there is a record that holds options which no worker can follow.
+  const fitting = readFitOptions({ ...given.fit, epochs: 1 })
+  requireNames(trainedNormalizations(fitting, model, data.size), model.engine.network)
   const store = await RecordStore.take(given.folder)
   let record: TrainingRecord | undefined
   try {

@@ -1,6 +1,6 @@
 // Running statistics of batch normalisation: which constants they are, and PyTorch's running averages over the steps.
 import { PalimpsestError } from '../errors.js'
-import type { FloatArray } from '../native.js'
+import type { FloatArray, NativeNetwork } from '../native.js'
 import type { NetworkDescription } from '../network.js'
 import type { Shape } from '../networks/dims.js'
 import { inferShapes } from '../networks/shapes.js'
@@ -27,6 +27,14 @@ export function normalizationsOf(network: NetworkDescription): Normalization[] {
     const { epsilon = defaultEpsilon } = attributes
     return { mean: constants.indexOf(mean), variance: constants.indexOf(variance), epsilon, positions: size / dims[1] }
   })
+}
+
+/** What no file can hold is not trained: save(), exports and records would keep the values from before. */
+export function requireNames(normalizations: readonly Normalization[], { constants }: NativeNetwork): void {
+  const unnamed = normalizations.some(({ mean, variance }) => [mean, variance].some((i) => constants[i]?.name === ''))
+  if (!unnamed) return
+  const what = "running statistics that have names in the model's file, or batchNorm: 'evaluation'"
+  throw new PalimpsestError('ERR_UNSUPPORTED', `expected ${what}; got some without`)
 }
 
 /** Of native/ops/graph.h's Attributes. */

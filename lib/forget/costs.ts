@@ -1,6 +1,5 @@
 // What the arms' parts take: retraining from what this record's jobs took, the direct update from a few calls timed now.
-import { readFitOptions, settle } from '../fit/options.js'
-import { normalizationsOf } from '../fit/statistics.js'
+import { readFitOptions, trainedNormalizations } from '../fit/options.js'
 import { environmentOf } from '../jobs/environment.js'
 import { Model } from '../model.js'
 import { checkSignal } from '../model/passes.js'
@@ -97,9 +96,7 @@ export async function measureCosts(
         : undefined
     const pass = await timed(async () => void (await Promise.all(passes.map(() => weights.scale(1)))))
     const read = await timed(() => readLast(store))
-    const normalizations = normalizationsOf(used.description)
-    const { options } = settle(readFitOptions({ ...fit, epochs: 1 }), used, timedRows, normalizations)
-    const normalized = normalizations.length > 0 && options.batchNorm === 'training'
+    const normalized = trainedNormalizations(readFitOptions({ ...fit, epochs: 1 }), used, timedRows).length > 0
     // A gradient runs on as many threads as training does; other calls do not.
     const stretch = device === 'cpu' && many.wholeProcessor > 0 ? many.wholeWall / many.wholeProcessor : undefined
     const { threads } = environmentOf(device)

@@ -65,7 +65,9 @@ async function byDigest(all: readonly PlacedRow[], rows: Dataset): Promise<Place
   return found
 }
 
-/** By what the selected rows are called: rows without ids that hold the same cannot be told apart once they are recorded. */
+const nameOf = ({ key, digest }: RecordedRow) => `${digest} ${key}`
+
+/** By what the selected rows are called and hold: rows without ids that hold the same cannot be told apart once they are recorded. */
 async function bySelection(
   record: TrainingRecord,
   all: readonly PlacedRow[],
@@ -75,8 +77,8 @@ async function bySelection(
   const positions = new Set(list.flatMap((selection) => [...record.data.select(selection)]))
   const chosen = record.data.subset([...positions])
   try {
-    const names = new Set((await rowsOf(chosen)).rows.map(({ key }) => key))
-    return all.filter(({ key }) => names.has(key))
+    const names = new Set((await rowsOf(chosen)).rows.map(nameOf))
+    return all.filter((row) => names.has(nameOf(row)))
   } finally {
     chosen.dispose()
   }
@@ -85,16 +87,15 @@ async function bySelection(
 /** What the request leaves; ERR_INVALID_ARGUMENT where a shard would have no rows. */
 export function revocationOf(record: TrainingRecord, revoked: readonly RecordedRow[]): Revocation {
   const gone = new Map<string, number>()
-  const name = ({ key, digest }: RecordedRow) => `${digest} ${key}`
-  for (const row of revoked) gone.set(name(row), (gone.get(name(row)) ?? 0) + 1)
+  for (const row of revoked) gone.set(nameOf(row), (gone.get(nameOf(row)) ?? 0) + 1)
   const out: PlacedRow[] = []
   const touched: Revocation['touched'] = []
   const remaining = record.rows.map((shard, s) =>
     shard.map((rows, r) =>
       rows.filter((row) => {
-        const left = gone.get(name(row)) ?? 0
+        const left = gone.get(nameOf(row)) ?? 0
         if (left === 0) return true
-        gone.set(name(row), left - 1)
+        gone.set(nameOf(row), left - 1)
         out.push(row)
         if (touched.at(-1)?.shard !== s) touched.push({ shard: s, slice: r + 1 })
         return false

@@ -26,8 +26,22 @@ export class NetworkGraph {
     this.#leaves.push({ kind: 'input', id: this.input.id })
   }
 
-  isParameter({ id }: Value): boolean {
-    return this.#leaves.some((leaf) => leaf.kind === 'parameter' && leaf.id === id)
+  /** The name of the parameter that a value is; none where it is something else. */
+  parameterName({ id }: Value): string | undefined {
+    const leaf = this.#leaves.find((each) => each.id === id)
+    return leaf?.kind === 'parameter' ? leaf.name : undefined
+  }
+
+  /** Whether a value is one slice along an axis, repeated. */
+  isRepeated({ id, dims }: Value, axis: number): boolean {
+    const node = this.#producers.get(id)
+    if (node?.op === 'Expand') {
+      const from = this.#values[node.inputs[0]].dims
+      const own = axis - dims.length + from.length
+      return own < 0 || from[own] === 1
+    }
+    const { axis: along = 0, indices = [] } = node?.attributes ?? {}
+    return node?.op === 'Gather' && along === axis && indices.every((i) => i === indices[0])
   }
 
   parameter(name: string, shape: readonly number[]): Value {

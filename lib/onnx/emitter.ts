@@ -54,6 +54,8 @@ export function computed(value: Value, boolean = false): Computed {
 }
 
 export class Emitter {
+  /** Parameters of which a fixed batch has one for each example, all alike, with the axis; the first is what is used. */
+  readonly repeated = new Map<string, number>()
   readonly #constants = new Map<Known, Value>()
 
   constructor(
@@ -86,8 +88,8 @@ export class Emitter {
     return value
   }
 
-  isParameter({ value }: Computed): boolean {
-    return this.graph.isParameter(value)
+  isRepeated({ value }: Computed, axis: number): boolean {
+    return this.graph.isRepeated(value, axis)
   }
 
   row(op: string, inputs: readonly Tensor[], attributes: NodeAttributes = {}): Computed {

@@ -5,7 +5,7 @@ import type { OnnxModel } from './import.js'
 import type { AttributeProto, ModelProto, NodeProto, TensorProto } from './onnx_pb.js'
 import type { ExportOptions } from './rows/network.js'
 import { mergeStatistics } from './statistics.js'
-import { encodeFloats, isFloat, shallow, tensorShape } from './tensors.js'
+import { encodeFloats, firstRepeated, isFloat, shallow, tensorShape } from './tensors.js'
 import { writeModel } from './wire.js'
 
 /**
@@ -16,10 +16,14 @@ import { writeModel } from './wire.js'
  * @throws ERR_INVALID_ARGUMENT for a name or shape that the file does not have, or a value that its type cannot hold
  */
 export function exportOnnx(
-  model: Pick<OnnxModel, 'source'> & Partial<Pick<OnnxModel, 'separated'>>,
+  model: Pick<OnnxModel, 'source'> & Partial<Pick<OnnxModel, 'separated' | 'repeated'>>,
   weights: TensorMap,
 ): Uint8Array {
   const left = new Map(weights)
+  for (const [name, axis] of model.repeated ?? []) {
+    const weight = left.get(name)
+    if (weight) left.set(name, { ...weight, data: firstRepeated(weight.data, weight.shape, axis) })
+  }
   const graph = shallow(model.source.graph!)
   graph.initializer = graph.initializer.map((tensor) => replaced(tensor, tensor.name, left))
   if (left.size > 0) graph.node = graph.node.map((node) => replacedConstant(node, left))

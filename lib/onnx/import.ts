@@ -18,7 +18,7 @@ import { classify, type LeftOut, type ParameterChoice } from './parameters.js'
 import { NodeScope, type Lowering } from './scope.js'
 import { constantNode, floatSources, type Source } from './sources.js'
 import { separateStatistics, type Separated } from './statistics.js'
-import { decodeTensor, isFloat, typeName, type Known } from './tensors.js'
+import { areAlike, decodeTensor, isFloat, typeName, type Known } from './tensors.js'
 import { readModel } from './wire.js'
 
 export interface ImportOptions {
@@ -48,6 +48,8 @@ export interface OnnxModel {
   inputName: string
   outputName: string
   opset: number
+  /** Parameters of which the file has one for each example of its batch, all alike, with the axis: exports keep them so. */
+  repeated: ReadonlyMap<string, number>
   /** What was read with a loss: weights of other float types. */
   notes: string[]
 }
@@ -120,6 +122,7 @@ function lowerModel(source: ModelProto, options: ImportOptions, budget: Budget):
     inputName: input.name,
     outputName,
     opset,
+    repeated: lowered.repeated,
     notes: lowered.notes,
   }
 }
@@ -221,6 +224,18 @@ class Lowered {
     if (!operand)
       throw new PalimpsestError('ERR_MODEL_FORMAT', `value "${name}": expected a node that makes it, got none`)
     return operand
+  }
+
+  /** @throws ERR_UNSUPPORTED where one differs between the examples */
+  get repeated(): ReadonlyMap<string, number> {
+    const { repeated } = this.#emit
+    for (const [name, axis] of repeated) {
+      const { data, shape } = this.parameters.get(name) as { data: Float32Array; shape: number[] }
+      if (areAlike(data, shape, axis)) continue
+      const what = `expected rows that are repeated for every example of the fixed batch, got others in "${name}"`
+      throw new PalimpsestError('ERR_UNSUPPORTED', what)
+    }
+    return repeated
   }
 
   addParameter(source: Source): void {

@@ -239,3 +239,20 @@ function numberToBrain(value: number): number {
   const bits = word.getUint32(0)
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff
 }
+
+/** The first of the slices along an axis in the place of all. */
+export function firstRepeated<T extends Float32Array | Float64Array>(
+  data: T,
+  shape: readonly number[],
+  axis: number,
+): T {
+  const width = shape.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const group = width * shape[axis]
+  return data.map((_, i) => data[i - (i % group) + (i % width)]) as T
+}
+
+/** Whether all slices along an axis are the same. */
+export function areAlike(data: Float32Array | Float64Array, shape: readonly number[], axis: number): boolean {
+  const first = firstRepeated(data, shape, axis)
+  return data.every((value, i) => value === first[i])
+}

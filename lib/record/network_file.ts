@@ -16,9 +16,10 @@ const numberIn = (_: string, value: unknown): unknown => {
 }
 
 export async function writeNetwork(model: Model): Promise<Uint8Array> {
-  const { leaves, ...rest } = await model.describeConstants()
+  const { network, parameters } = await model.source()
+  const { leaves, ...rest } = network
   const tensors: TensorMap = new Map()
-  for (const [name, tensor] of await model.tensors()) tensors.set(`parameter/${name}`, tensor)
+  for (const [name, tensor] of parameters) tensors.set(`parameter/${name}`, tensor)
   const bare = leaves.map((leaf) => {
     if (leaf.kind !== 'constant') return leaf
     const { data, ...described } = leaf

@@ -59,13 +59,13 @@ export async function removeChannels({ network, parameters }: NetworkSource, rem
 }
 
 /**
- * Tensors of the smaller network in the shapes of the whole one, zeros where channels went; running statistics keep theirs.
+ * Tensors of the smaller network in the shapes of the whole one, zeros where channels went; constants that are no factors
+ * of convolutions and products (running statistics, divisors) keep theirs.
  * ERR_UNSUPPORTED where the factor that reads a channel is a constant without a name, which cannot be set.
  */
 export async function withZeros(whole: NetworkDescription, removal: Removal, pruned: TensorMap): Promise<TensorMap> {
   const made: TensorMap = new Map()
-  const running = inputsOf(whole, ['BatchNormalization'], 3)
-  const factors = inputsOf(whole, ['Conv', 'MatMul'], 1)
+  const factors = factorsOf(whole)
   for (const leaf of whole.leaves) {
     if (leaf.kind === 'input') continue
     const kept = removal.kept(leaf.id)
@@ -75,7 +75,8 @@ export async function withZeros(whole: NetworkDescription, removal: Removal, pru
       const what = 'expected weights that can be set, so that channels can stay with zeros'
       throw new PalimpsestError('ERR_UNSUPPORTED', `${what}, got constants without a name; remove: true takes them out`)
     }
-    const stays = leaf.kind === 'constant' && running.has(leaf.id)
+    // What reads a channel makes it zero; a divisor must not be.
+    const stays = leaf.kind === 'constant' && !factors.has(leaf.id)
     const data = stays ? leaf.data.slice() : new Float32Array(elements(leaf.shape))
     const places = positions(leaf.shape, kept)
     await inTurns(places.length, (from, to) => {
@@ -86,9 +87,9 @@ export async function withZeros(whole: NetworkDescription, removal: Removal, pru
   return made
 }
 
-/** Values that nodes of these rows read from input `first` on. */
-const inputsOf = ({ nodes }: NetworkDescription, ops: readonly string[], first: number): ReadonlySet<number> =>
-  new Set(nodes.flatMap(({ op, inputs }) => (ops.includes(op) ? inputs.slice(first) : [])))
+/** Second factors of convolutions and products. */
+const factorsOf = ({ nodes }: NetworkDescription): ReadonlySet<number> =>
+  new Set(nodes.flatMap(({ op, inputs }) => (op === 'Conv' || op === 'MatMul' ? inputs.slice(1) : [])))
 
 const elements = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1)
 

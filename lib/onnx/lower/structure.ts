@@ -5,7 +5,7 @@ import { dimsOf, type Operand, type Sequence, type Tensor } from '../emitter.js'
 import { castKnown, dimensionOf, knownDims, knownInts, reshapeKnown, type Linear } from '../known.js'
 import { TensorProto_DataType as DataType } from '../onnx_pb.js'
 import { lowering, type Lowering, type NodeScope } from '../scope.js'
-import { decodeTensor, type Known } from '../tensors.js'
+import { areAlike, decodeTensor, type Known } from '../tensors.js'
 import { examples } from './positions.js'
 
 const shape = lowering(1, 1, (s) => {
@@ -155,14 +155,18 @@ function adoptBatch(s: NodeScope, tensors: readonly Tensor[], axis: number): rea
   })
 }
 
-/** What has a row for each example of the fixed batch must have the same one for all, and be no parameter. */
+/** What has a row for each example of the fixed batch must be seen to repeat one. */
 function requireRepeated(s: NodeScope, x: Tensor, axis: number): void {
   const refuse = (got: string) =>
     s.unsupported(`expected rows that are repeated for every example of the fixed batch, got ${got}`)
-  if (x.kind === 'computed') return s.emit.isParameter(x) ? refuse('a parameter with a row for each') : undefined
-  const width = x.shape.slice(axis).reduce((a, b) => a * b, 1) / x.shape[axis]
-  const group = width * x.shape[axis]
-  if (x.data.some((value, i) => value !== x.data[i - (i % group) + (i % width)])) refuse('rows that differ')
+  if (x.kind === 'known') {
+    if (!areAlike(x.data, x.shape, axis)) refuse('rows that differ')
+    return
+  }
+  const parameter = s.emit.graph.parameterName(x.value)
+  // Its values are looked at when the graph is done.
+  if (parameter !== undefined) s.emit.repeated.set(parameter, axis)
+  else if (!s.emit.isRepeated(x, axis)) refuse('computed ones that may differ')
 }
 
 const tile = lowering(2, 2, (s) => {
