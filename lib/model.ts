@@ -471,23 +471,27 @@ export class Model {
    */
   async exportOnnx(path?: string): Promise<Uint8Array> {
     this.#check()
-    const { onnx } = this.#origin
-    const [weights, statistics, network] = await this.#atOnce(async () => [
-      await this.tensors(),
-      await this.statistics(),
-      await this.describeConstants(),
-    ])
-    const bytes = onnx
-      ? exportOnnx(onnx, new Map([...statistics, ...weights]))
-      : exportNetwork(network, weights, undefined, this.#origin.file)
+    const bytes = await this.#onnxBytes()
     if (path !== undefined) await writeFileAtomically(path, bytes)
     return bytes
+  }
+
+  async #onnxBytes(): Promise<Uint8Array> {
+    const { onnx, file } = this.#origin
+    if (onnx) return exportOnnx(onnx, await this.#namedTensors())
+    const { network, parameters } = await this.source()
+    return exportNetwork(network, parameters, undefined, file)
+  }
+
+  /** Weights and named constants of one moment. */
+  #namedTensors(): Promise<TensorMap> {
+    return this.#atOnce(async () => new Map([...(await this.statistics()), ...(await this.tensors())]))
   }
 
   /** Saves weights and running statistics, and the history, as safetensors. */
   async save(path: string): Promise<void> {
     this.#check()
-    const tensors = await this.#atOnce(async () => new Map([...(await this.statistics()), ...(await this.tensors())]))
+    const tensors = await this.#namedTensors()
     const done = this.#history
       .map((each) => (each.verb === 'scrub' ? `scrub:${each.method}` : `fit:${each.codes}`))
       .join()

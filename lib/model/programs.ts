@@ -38,12 +38,7 @@ export class Programs {
   /** The program of these options, held until the lease is disposed of; without that until nothing refers to it. */
   async lease(options: ProgramOptions): Promise<Lease> {
     const key = JSON.stringify(options)
-    const made = this.#made.get(key) ?? {
-      program: native().createProgram(this.#network, options),
-      users: 0,
-      kept: true,
-    }
-    if (made.users === 0) made.program.catch(() => this.#made.delete(key))
+    const made = this.#made.get(key) ?? this.#make(key, options)
     // Last in order: used last.
     this.#made.delete(key)
     this.#made.set(key, made)
@@ -62,6 +57,12 @@ export class Programs {
       free(made)
     }
     return { program: await made.program, [Symbol.dispose]: release }
+  }
+
+  #make(key: string, options: ProgramOptions): Made {
+    const program = native().createProgram(this.#network, options)
+    program.catch(() => this.#made.delete(key))
+    return { program, users: 0, kept: true }
   }
 
   /**

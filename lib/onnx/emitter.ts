@@ -88,10 +88,6 @@ export class Emitter {
     return value
   }
 
-  isRepeated({ value }: Computed, axis: number): boolean {
-    return this.graph.isRepeated(value, axis)
-  }
-
   row(op: string, inputs: readonly Tensor[], attributes: NodeAttributes = {}): Computed {
     return computed(
       this.graph.append(

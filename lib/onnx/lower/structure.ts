@@ -163,10 +163,11 @@ function requireRepeated(s: NodeScope, x: Tensor, axis: number): void {
     if (!areAlike(x.data, x.shape, axis)) refuse('rows that differ')
     return
   }
-  const parameter = s.emit.graph.parameterName(x.value)
+  const { graph, repeated } = s.emit
+  const parameter = graph.parameterName(x.value)
   // Its values are looked at when the graph is done.
-  if (parameter !== undefined) s.emit.repeated.set(parameter, axis)
-  else if (!s.emit.isRepeated(x, axis)) refuse('computed ones that may differ')
+  if (parameter !== undefined) repeated.set(parameter, axis)
+  else if (!graph.isRepeated(x.value, axis)) refuse('computed ones that may differ')
 }
 
 const tile = lowering(2, 2, (s) => {
