@@ -20,6 +20,7 @@ import {
   scrub,
   type CodeDistribution,
   type MnemonicOptions,
+  type MnemonicReport,
 } from '../lib/index.js'
 
 const { values: given } = parseArgs({
@@ -48,6 +49,7 @@ const recipe = {
 }
 const settings: Record<string, Partial<MnemonicOptions>> = {
   defaults: {},
+  'one step': { direction: 'same' },
   ...Object.fromEntries(list(given.margins).map((margin) => [`margin ${margin}`, { margin }])),
   paper: { lambda1: 1e-3, lambda2: 10, unused: 'move' },
 }
@@ -79,6 +81,13 @@ async function trained(seed: number): Promise<{ model: Model; codes: MnemonicCod
   return { model, codes }
 }
 
+/** Where the step went: its caps and sign, or the margin that the steps reached. */
+function how({ caps, sign = 1, options }: MnemonicReport): string {
+  if (caps === undefined) return `margin ${(options.margin as number).toFixed(2)}`
+  const [lambda1, lambda2] = [caps.lambda1, caps.lambda2].map((cap) => cap.toExponential(2))
+  return `lambda1 ${lambda1} lambda2 ${lambda2} sign ${sign > 0 ? '+' : '-'}`
+}
+
 const percent = (share: number) => (100 * share).toFixed(2).padStart(6)
 const found: Record<string, { retained: number; error: number; label: number }[]> = {}
 
@@ -95,11 +104,9 @@ for (const seed of list(given.seeds)) {
       const retained = (await scrubbed.measure(others)).accuracy
       const error = 1 - (await scrubbed.measure(own)).accuracy
       ;(found[name] ??= []).push({ retained, error, label })
-      const { lambda1, lambda2 } = report.caps
       console.log(
         `seed ${seed} class ${label} ${name.padEnd(10)} before ${percent(before)} A_R ${percent(retained)} ` +
-          `E_F ${percent(error)} lambda1 ${lambda1.toExponential(2)} lambda2 ${lambda2.toExponential(2)} ` +
-          `sign ${report.sign > 0 ? '+' : '-'} ${report.seconds.toFixed(2)} s`,
+          `E_F ${percent(error)} ${how(report)} ${report.seconds.toFixed(2)} s`,
       )
       scrubbed.dispose()
     }

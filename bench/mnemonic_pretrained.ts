@@ -99,7 +99,7 @@ console.log(
 )
 
 const rows: string[][] = []
-const head = ['class', 'A_R before %', 'A_R %', 'E_F %', 'direction', 'margin', 's']
+const head = ['class', 'A_R before %', 'A_R %', 'E_F %', 'spread', 'margin', 's']
 for (const label of given.classes.split(',').map(Number)) {
   const row = await parts.part(`class ${label}`, async () => {
     const [own, others] = [test.where({ class: label }), test.without({ class: label })]
@@ -115,8 +115,8 @@ for (const label of given.classes.split(',').map(Number)) {
     const { accuracy } = await scrubbed.measure(own)
     scrubbed.dispose()
     const accuracies = [known.accuracy, retained.accuracy, 1 - accuracy].map(percent)
-    const { direction, margin } = options as { direction: string; margin: number }
-    return [String(label), ...accuracies, direction, margin.toFixed(2), seconds.toFixed(1)]
+    const { spread, margin } = options as { spread: string; margin: number }
+    return [String(label), ...accuracies, spread, margin.toFixed(2), seconds.toFixed(1)]
   })
   rows.push(row)
   console.log(row.join('  '))

@@ -50,6 +50,7 @@ export const streams = {
   assignment: 8,
   order: 9,
   piggyback: 10,
+  blends: 11,
 } as const
 
 /** A stream of 32-bit words: a function of seed, stream and two indices (for instance epoch and row). */

@@ -1,7 +1,9 @@
 // The choice of caps on the codes: against a model of how codes answer, in which the right choice is known.
 import { describe, expect, it } from 'vitest'
-import { chooseOnCodes, type CodeScorer, type CodeScores } from '../lib/scrub/code_choice.js'
-import { alongGradient, fisherRatios, multiplierOf, type Caps, type TensorRatio } from '../lib/scrub/fisher_ratio.js'
+import { chooseOnCodes, type CodeScorer } from '../lib/scrub/code_choice.js'
+import type { CodeScores } from '../lib/scrub/code_scores.js'
+import { fisherRatios, multiplierOf, naturalStep, type Caps, type TensorRatio } from '../lib/scrub/fisher_ratio.js'
+import { normals } from './random.js'
 
 const layout = [2, 3].map((size, i) => ({ name: `t${i}`, shape: [size], offset: i * 2, size }))
 const rules = { floor: 0, unused: 'leave' } as const
@@ -30,52 +32,49 @@ describe('fisherRatios() with a relative floor', () => {
   })
 })
 
-describe('alongGradient()', () => {
-  it('gives each ratio the sign of the gradient, none where that is 0, and leaves the others as they were', async () => {
-    const [forget, retain] = [Float64Array.of(4, 1, 9, 1, 2), Float64Array.of(2, 1, 1, 1, 1)]
-    const ratios = await fisherRatios(forget, retain, layout, rules)
-    const along = await alongGradient(ratios, Int8Array.of(-1, 1, 0, -1, 1))
-    expect(along.map(({ eta }) => [...eta])).toEqual([
-      [-2, 1],
-      [0, -1, 2],
-    ])
-    expect(along.map(({ largest }) => largest)).toEqual([2, 2])
-    expect(ratios.map(({ largest }) => largest)).toEqual([2, 9])
+describe('naturalStep()', () => {
+  const gradient = Float64Array.of(-4, 2, 0, 3, 5)
+  const retain = Float64Array.of(2, 0, 1, 3, 0)
+
+  it('divides by R and the floors, tensor by tensor, and leaves what has no denominator', async () => {
+    expect([...(await naturalStep(gradient, retain, layout, { floor: 0 }))]).toEqual([-2, 0, 0, 1, 0])
+    const floored = await naturalStep(gradient, retain, layout, { floor: 0.5, relativeFloor: 0.25 })
+    const [first, second] = [0.5 + 0.25, 0.5 + 0.25 * (4 / 3)]
+    const expected = [-4 / (2 + first), 2 / first, 0, 3 / (3 + second), 5 / second]
+    floored.forEach((value, i) => expect(value).toBeCloseTo(expected[i], 12))
+  })
+
+  it('is the steepest way for what it costs: along any other of the same cost g changes less', async () => {
+    const relative = { floor: 0, relativeFloor: 1e-3 }
+    const step = await naturalStep(gradient, retain, layout, relative)
+    const denominators = gradient.map((g, i) => (g === 0 ? 1 : g / step[i]))
+    const cost = (d: Float64Array) => d.reduce((sum, value, i) => sum + denominators[i] * value * value, 0)
+    const change = (d: Float64Array) => d.reduce((sum, value, i) => sum + gradient[i] * value, 0)
+    for (const seed of [1, 2, 3, 4, 5]) {
+      const other = Float64Array.from(normals(5, seed))
+      const scale = Math.sqrt(cost(step) / cost(other))
+      expect(Math.abs(scale * change(other))).toBeLessThanOrEqual(change(step) * (1 + 1e-12))
+    }
   })
 })
 
-/**
- * Ten codes of margin 8; ratios below 0 stand for those along a gradient. What a candidate does to the class's code and
- * to the loss of the others is up to the caller.
- */
-function scorer(
-  answer: (steps: number[], sign: number, gradient: boolean) => { fall: number; loss: number },
-  before = 1e-3,
-): CodeScorer {
+/** Ten codes of margin 8. What a candidate does to the class's code and to the loss of the others is up to the caller. */
+function scorer(answer: (steps: number[], sign: number) => { fall: number; loss: number }): CodeScorer {
   const scores = (own: number, loss: number): CodeScores => ({
     score: 0,
     margins: Array.from({ length: 10 }, (_, c) => (c === 0 ? own : 8)),
     losses: Array.from({ length: 10 }, () => loss),
   })
   const score = (ratios: readonly TensorRatio[], caps: Caps, sign: 1 | -1) => {
-    const { fall, loss } = answer(
-      ratios.map((ratio) => multiplierOf(ratio, caps) * ratio.largest),
-      sign,
-      ratios[0].eta[0] < 0,
-    )
+    const steps = ratios.map((ratio) => multiplierOf(ratio, caps) * ratio.largest)
+    const { fall, loss } = answer(steps, sign)
     return Promise.resolve(scores(8 - fall, loss))
   }
-  return { before: scores(8, before), label: 0, score } as unknown as CodeScorer
+  return { before: scores(8, 1e-3), label: 0, score } as unknown as CodeScorer
 }
 
-const ratios = (largest: number[], sign = 1): TensorRatio[] =>
-  largest.map((value, i) => ({
-    ...layout[i],
-    eta: new Float64Array(layout[i].size).fill(sign * value),
-    largest: value,
-  }))
-const way = (list: TensorRatio[]) => () => Promise.resolve(list)
-const same = (largest: number[]) => ({ same: way(ratios(largest)) })
+const same = (largest: number[]): TensorRatio[] =>
+  largest.map((value, i) => ({ ...layout[i], eta: new Float64Array(layout[i].size).fill(value), largest: value }))
 
 describe('chooseOnCodes()', () => {
   it('caps a tensor of huge ratios far below what the others need', async () => {
@@ -87,9 +86,9 @@ describe('chooseOnCodes()', () => {
     )
     expect(found.sign).toBe(-1)
     expect(found.margin).toBe(2)
-    expect(found.minus.margins[0]).toBeLessThanOrEqual(-16)
-    expect(found.minus.margins[0]).toBeGreaterThan(-17)
-    expect(found.minus.losses[1]).toBeLessThan(0.1)
+    expect(found.scores.margins[0]).toBeLessThanOrEqual(-16)
+    expect(found.scores.margins[0]).toBeGreaterThan(-17)
+    expect(found.scores.losses[1]).toBeLessThan(0.1)
     expect(found.caps.lambda1).toBeGreaterThan(0.1)
   })
 
@@ -104,50 +103,8 @@ describe('chooseOnCodes()', () => {
     )
     // A fall of 17 and less leaves the others alone: margins of up to 9 / 8 of the mean.
     expect(found.margin).toBeCloseTo(1, 9)
-    expect(found.minus.margins[0]).toBeLessThanOrEqual(-8)
-    expect(found.minus.losses[1]).toBeLessThan(Math.log(10) / 20)
-  })
-
-  it('moves along the gradient where one sign for all harms the other codes, and only there', async () => {
-    // A fall as large as the step; what it does to the others is up to the case.
-    const [before, chance] = [0.3, Math.log(10)]
-    const asked: string[] = []
-    const choose = (harm: { same: number; gradient: number }, margin?: number) =>
-      chooseOnCodes(
-        scorer(
-          ([size], sign, gradient) => ({
-            fall: gradient === sign > 0 ? size : 0,
-            loss: before + (gradient ? harm.gradient * size : harm.same),
-          }),
-          before,
-        ),
-        {
-          same: way(ratios([1, 1])),
-          gradient: () => {
-            asked.push('gradient')
-            return Promise.resolve(ratios([1, 1], -1))
-          },
-        },
-        margin,
-      )
-    expect(await choose({ same: chance / 20.01, gradient: 0 })).toMatchObject({
-      direction: 'same',
-      sign: -1,
-      margin: 2,
-    })
-    // More than is enough at every margin, but borne: of equals the largest margin.
-    expect(await choose({ same: chance / 4.01, gradient: 0 })).toMatchObject({ direction: 'same', margin: 2 })
-    expect(asked).toEqual([])
-    const tooMuch = chance / 3.99
-    expect(await choose({ same: tooMuch, gradient: 0.01 })).toMatchObject({ direction: 'gradient', sign: 1, margin: 4 })
-    expect(await choose({ same: tooMuch, gradient: 0.01 }, 3)).toMatchObject({ direction: 'gradient', margin: 3 })
-    // A fall of 8 m and 8 at a loss of 0.02 a unit: up to a rise of 0.575 at m = 2.6.
-    const less = await choose({ same: tooMuch, gradient: 0.02 })
-    expect([less.direction, less.margin]).toEqual(['gradient', 0.59 * 4])
-    expect(less.plus.losses[1]).toBeLessThan(before + chance / 4)
-    // Neither is borne: what does less harm.
-    expect(await choose({ same: 0.6, gradient: 0.1 })).toMatchObject({ direction: 'same', margin: 2 })
-    expect(await choose({ same: 3, gradient: 0.08 })).toMatchObject({ direction: 'gradient', margin: 1 })
+    expect(found.scores.margins[0]).toBeLessThanOrEqual(-8)
+    expect(found.scores.losses[1]).toBeLessThan(Math.log(10) / 20)
   })
 
   it('keeps the least harm where every margin does some, refuses what destroys the others or reaches nothing', async () => {

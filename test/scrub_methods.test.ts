@@ -1,6 +1,15 @@
 // scrub(): what each method does to the weights, against the formulas; and what each refuses.
 import { describe, expect, it } from 'vitest'
-import { Dataset, fit, MnemonicCodes, Model, networks, scrub, type MnemonicOptions } from '../lib/index.js'
+import {
+  Dataset,
+  fit,
+  MnemonicCodes,
+  Model,
+  networks,
+  scrub,
+  type MnemonicOptions,
+  type MnemonicReport,
+} from '../lib/index.js'
 import { normals } from './random.js'
 
 const shape = [1, 4, 4]
@@ -52,75 +61,173 @@ describe("method 'mnemonic'", () => {
       const eta = of(2).map((f, i) => (f + 1e-16) / ((of(0)[i] + of(1)[i] + of(3)[i]) / 3 + 1e-16))
       const alpha = Math.min(lambda1, lambda2 / Math.max(...eta))
       caps.push(alpha < lambda1 ? 'lambda2' : 'lambda1')
-      const moved = (after.get(name) as Float64Array).map((value, i) => (value - values[i]) * report.sign)
+      const moved = (after.get(name) as Float64Array).map((value, i) => (value - values[i]) * (report.sign ?? NaN))
       moved.forEach((step, i) => expect(Math.abs(step - alpha * eta[i])).toBeLessThan(1e-6))
       expect(Math.max(...moved)).toBeGreaterThan(1e-4)
       const told = report.tensors.find((tensor) => tensor.name === name)
       expect(told?.largestStep).toBeCloseTo(alpha * Math.max(...eta), 9)
     }
     expect(new Set(caps).size).toBe(2)
-    const { plus, minus } = report.scores
-    expect(report.sign).toBe(plus.score > minus.score ? 1 : -1)
+    const { after: kept, other } = report.scores
+    const [plus, minus] = report.sign === 1 ? [kept, other] : [other, kept]
+    expect(report.sign).toBe((plus?.score ?? NaN) > (minus?.score ?? NaN) ? 1 : -1)
+    expect(report.options.direction).toBe('same')
     expect(report.caps).toEqual({ lambda1, lambda2 })
   })
 
-  it('destroys the class and keeps the others with nothing chosen and no data', async () => {
+  it('moves along g / R of the moment by a sixth of the mean margin, until the margin is reached', async () => {
     const { model, codes } = await fitted(1, [100])
-    expect((await model.measure(own)).accuracy).toBeGreaterThan(0.9)
-    const known = (await model.measure(rest)).accuracy
-    const report = await scrub(model, { method: 'mnemonic', class: 2, codes })
-    expect((await model.measure(own)).accuracy).toBeLessThan(0.1)
-    expect((await model.measure(rest)).accuracy).toBeGreaterThan(known - 0.1)
-    const { before, minus, plus } = report.scores
-    const kept = report.sign > 0 ? plus : minus
-    expect(kept.score).toBe(2)
-    const mean = before.margins.reduce((a, b) => a + b, 0) / classes
-    expect(kept.margins[2]).toBeLessThanOrEqual(-2 * mean)
-    expect(kept.margins[2]).toBeGreaterThan(-2 * mean * 1.2)
-    expect(report.options).toMatchObject({ class: 2, direction: 'same', balance: 'each', floor: 0, margin: 2 })
-    expect(structuredClone(report)).toEqual(report)
-  })
-
-  it('asks nothing less of codes that were learned only in part: a loss they had before is no harm', async () => {
-    const { model, codes } = await fitted(1, [100], 8)
-    const report = await scrub(model, { method: 'mnemonic', class: 2, codes })
-    expect(report.options).toMatchObject({ direction: 'same', margin: 2 })
-    expect((await model.measure(own)).accuracy).toBeLessThan(0.1)
-  })
-
-  it('moves each parameter as the loss of the code rises, by the same amounts, where that is asked for', async () => {
-    const { model, codes } = await fitted(1, [100])
-    const before = await byName(model)
-    const gradient = await model.gradient({ inputs: codes.get(2), labels: Int32Array.of(2) }, { precision: 'float64' })
-    const [plain, chosen] = [await model.clone(), await model.clone()]
-    const caps = { lambda1: 0.05, lambda2: 0.2 }
-    const own = { method: 'mnemonic', class: 2, codes } as const
-    const [one, each] = [
-      await scrub(plain, { ...own, ...caps }),
-      await scrub(model, { ...own, ...caps, direction: 'gradient' }),
-    ]
-    expect([one.options.direction, each.options.direction, each.sign]).toEqual(['same', 'gradient', 1])
-    const [same, moved] = [await byName(plain), await byName(model)]
-    for (const [name, values] of before) {
-      const g = gradient.getFloat64(name)
-      const [a, b] = [same, moved].map((after) => (after.get(name) as Float64Array).map((w, i) => w - values[i]))
-      b.forEach((step, i) => expect(Math.abs(step - Math.sign(g[i]) * one.sign * a[i])).toBeLessThan(1e-6))
+    const oracle = await model.clone()
+    const all = [0, 1, 2, 3].map((c) => ({ inputs: codes.get(c), labels: Int32Array.of(c) }))
+    const marginsOf = async () => {
+      const rows = await Promise.all(all.map(async (row) => [...(await oracle.evaluate(row))]))
+      return rows.map((row, c) => row[c] - Math.max(...row.filter((_, k) => k !== c)))
     }
-    const report = await scrub(chosen, { ...own, direction: 'gradient' })
-    expect(report.options).toMatchObject({ direction: 'gradient', margin: 4 })
-    expect((await chosen.measure(rows.where({ class: 2 }))).accuracy).toBeLessThan(0.1)
-    expect(report.scores.plus.score).toBe(2)
+    const mean = (await marginsOf()).reduce((a, b) => a + b, 0) / classes
+    const weights = await oracle.weights('float64')
+    let steps = 0
+    while ((await marginsOf())[2] > -2.5 * mean) {
+      const fall = await oracle.vjp(all[2], Float64Array.of(1 / 3, 1 / 3, -1, 1 / 3), { precision: 'float64' })
+      const others = [0, 1, 3].map((c) => oracle.gradient(all[c], { precision: 'float64' }))
+      const shares = (await Promise.all(others)).map((gradient) => {
+        const sum = gradient.names.flatMap((name) => [...gradient.getFloat64(name)]).reduce((s, g) => s + g * g, 0)
+        return new Map(gradient.names.map((name) => [name, gradient.getFloat64(name).map((g) => (g * g) / sum / 3)]))
+      })
+      let slope = 0
+      const step = new Map<string, Float64Array>()
+      for (const name of weights.names) {
+        const g = fall.getFloat64(name)
+        const fisher = g.map((_, i) => shares.reduce((sum, share) => sum + (share.get(name) as Float64Array)[i], 0))
+        const floor = (1e-4 * fisher.reduce((a, b) => a + b, 0)) / fisher.length
+        const d = g.map((value, i) => value / (fisher[i] + floor))
+        step.set(name, d)
+        slope += d.reduce((sum, value, i) => sum + value * g[i], 0)
+      }
+      for (const [name, d] of step) {
+        const w = weights.getFloat64(name)
+        await weights.set(
+          name,
+          w.map((value, i) => value + (mean / 6 / slope) * d[i]),
+        )
+      }
+      await oracle.setWeights(weights)
+      steps++
+    }
+    const start = await byName(model)
+    const report = await scrub(model, { method: 'mnemonic', class: 2, codes, spread: 'free', blends: 0 })
+    expect(steps).toBeGreaterThan(10)
+    expect(report.sampleVisits).toBe(classes * (2 * steps + 2))
+    expect(report.candidates).toBe(steps + 1)
+    const [moved, expected] = [await byName(model), await byName(oracle)]
+    for (const [name, values] of moved) {
+      const there = expected.get(name) as Float64Array
+      values.forEach((value, i) => expect(Math.abs(value - there[i])).toBeLessThan(1e-4))
+      const before = start.get(name) as Float64Array
+      const told = report.tensors.find((tensor) => tensor.name === name)
+      expect(told?.largestStep).toBeCloseTo(Math.max(...values.map((value, i) => Math.abs(value - before[i]))), 5)
+    }
   })
 
-  it('takes the same way along the gradient by itself, where one sign harms the other codes, as when asked to', async () => {
+  it.each(['gradient', 'same'] as const)(
+    'destroys the class, keeps the others, no data, nothing chosen: %s',
+    async (direction) => {
+      const { model, codes } = await fitted(1, [100])
+      expect((await model.measure(own)).accuracy).toBeGreaterThan(0.9)
+      const known = (await model.measure(rest)).accuracy
+      const report = await scrub(model, { method: 'mnemonic', class: 2, codes, direction })
+      expect((await model.measure(own)).accuracy).toBeLessThan(0.1)
+      expect((await model.measure(rest)).accuracy).toBeGreaterThan(known - 0.1)
+      const { before, after } = report.scores
+      expect(after.score).toBe(2)
+      const [mean, margin] = [before.margins.reduce((a, b) => a + b, 0) / classes, direction === 'same' ? 2 : 2.5]
+      expect(after.margins[2]).toBeLessThanOrEqual(-margin * mean)
+      expect(after.margins[2]).toBeGreaterThan(-margin * mean * 1.2)
+      expect(report.options).toMatchObject({ class: 2, direction, balance: 'each', floor: 0, margin })
+      expect(structuredClone(report)).toEqual(report)
+    },
+  )
+
+  it.each(['gradient', 'same'] as const)('asks nothing less of codes learned only in part: %s', async (direction) => {
+    const { model, codes } = await fitted(1, [100], 8)
+    const report = await scrub(model, { method: 'mnemonic', class: 2, codes, direction })
+    expect(report.options).toMatchObject({ direction, margin: direction === 'same' ? 2 : 2.5 })
+    expect((await model.measure(own)).accuracy).toBeLessThan(direction === 'same' ? 0.1 : 0.3)
+  })
+
+  it('spreads the change evenly by itself where the other codes bear it, and says so', async () => {
+    for (const [hidden, spread] of [
+      [100, 'even'],
+      [12, 'free'],
+    ] as const) {
+      const { model, codes } = await fitted(1, [hidden])
+      const asked = await model.clone()
+      const own = { method: 'mnemonic', class: 2, codes } as const
+      const [chosen, given] = [await scrub(model, own), await scrub(asked, { ...own, spread })]
+      expect(chosen.options).toMatchObject({ direction: 'gradient', spread, blends: 2 })
+      expect(chosen.scores).toEqual(given.scores)
+      const lost = [0, 1, 3].map((c) => chosen.scores.before.margins[c] - chosen.scores.after.margins[c])
+      const mean = chosen.scores.before.margins.reduce((a, b) => a + b, 0) / classes
+      if (spread === 'even') expect(lost.reduce((a, b) => a + b, 0) / 3).toBeLessThanOrEqual(mean / 10)
+      else expect(chosen.candidates).toBeGreaterThan(given.candidates)
+    }
+  })
+
+  it('repeats bit for bit, its blends too', async () => {
     const { model, codes } = await fitted(3)
-    const asked = await model.clone()
+    const again = await model.clone()
+    const start = await flat(model)
     const own = { method: 'mnemonic', class: 2, codes } as const
-    const [chosen, given] = [await scrub(model, own), await scrub(asked, { ...own, direction: 'gradient' })]
-    expect(chosen.options.direction).toBe('gradient')
-    expect(chosen.candidates).toBeGreaterThan(given.candidates)
-    expect(chosen.caps).toEqual(given.caps)
-    expect(await flat(model)).toEqual(await flat(asked))
+    await scrub(model, own)
+    await scrub(again, own)
+    expect(await flat(model)).toEqual(await flat(again))
+    expect(await flat(model)).not.toEqual(start)
+  })
+
+  it('harms the other codes less than one step with one sign for all', async () => {
+    const { model, codes } = await fitted(3)
+    const one = await model.clone()
+    const own = { method: 'mnemonic', class: 2, codes } as const
+    const harm = ({ before, after }: MnemonicReport['scores']) =>
+      [0, 1, 3].reduce((sum, c) => sum + after.losses[c] - before.losses[c], 0) / 3
+    const [steps, step] = [await scrub(model, own), await scrub(one, { ...own, direction: 'same' })]
+    expect(harm(steps.scores)).toBeLessThan(harm(step.scores) / 2)
+  })
+
+  it('goes as far as the other codes bear, and refuses what they bear too little of', async () => {
+    const { model, codes } = await fitted(3)
+    const before = await flat(model)
+    const own = { method: 'mnemonic', class: 2, codes, spread: 'even' } as const
+    const far = await model.clone()
+    const { options, scores } = await scrub(far, { ...own, margin: 20 })
+    expect(options.margin).toBeGreaterThanOrEqual(5)
+    expect(options.margin).toBeLessThan(20)
+    const mean = (margins: readonly number[], of: readonly number[]) =>
+      of.reduce((sum, c) => sum + margins[c], 0) / of.length
+    const lost = mean(scores.before.margins, [0, 1, 3]) - mean(scores.after.margins, [0, 1, 3])
+    expect(lost).toBeLessThanOrEqual(mean(scores.before.margins, [0, 1, 2, 3]) / 2)
+    const refused = scrub(model, { ...own, margin: 60 })
+    await expect(refused).rejects.toMatchObject({ code: 'ERR_NOT_CONVERGED' })
+    expect(await flat(model)).toEqual(before)
+  })
+
+  it('can be stopped, and tells its steps', async () => {
+    const { model, codes } = await fitted(3)
+    const before = await flat(model)
+    const stop = new AbortController()
+    const seen: number[] = []
+    const stopped = scrub(model, {
+      method: 'mnemonic',
+      class: 2,
+      codes,
+      signal: stop.signal,
+      onProgress({ phase, done }) {
+        if (phase === 'steps') seen.push(done)
+        if (seen.length === 3) stop.abort(new Error('enough'))
+      },
+    })
+    await expect(stopped).rejects.toThrow('enough')
+    expect(seen).toEqual([1, 2, 3])
+    expect(await flat(model)).toEqual(before)
   })
 
   it('knows the codes that scrub() itself taught, and no longer takes others for them', async () => {
@@ -171,6 +278,11 @@ describe("method 'mnemonic'", () => {
     ],
     ['one cap without the other', { lambda1: 1 }, /'lambda2'/],
     ['caps that are not above 0', { lambda1: 0, lambda2: 1 }, /'lambda1'/],
+    ['caps along the gradient', { direction: 'gradient', lambda1: 1, lambda2: 1 }, /one step.*'direction'/],
+    ['a spread of one step', { direction: 'same', spread: 'even' }, /'spread'/],
+    ['blends in one step', { lambda1: 1, lambda2: 1, blends: 2 }, /'blends'/],
+    ['blends below 0', { blends: -1 }, /'blends'/],
+    ['a margin beside caps', { margin: 1, lambda1: 1, lambda2: 1 }, /'margin'/],
     ['to move along a gradient what has none', { direction: 'gradient', unused: 'move' }, /'leave' along the gradient/],
     ['a direction that is not there', { direction: 'up' as never }, /'direction'/],
     ['what are no codes', { codes: 'codes.safetensors' as never }, /MnemonicCodes\.load/],

@@ -1,4 +1,4 @@
-// Ratios of two Fisher diagonals, tensor by tensor, with their zero and infinity rules, and the capped steps from them.
+// Steps from two Fisher diagonals, tensor by tensor: ratios with their zero and infinity rules, caps, natural steps.
 import type { LayoutEntry } from '../native.js'
 import { inTurns } from '../turns.js'
 
@@ -13,7 +13,7 @@ export interface RatioRules {
   unused: Unused
 }
 
-/** eta of one tensor, where it lies in the flat vector, and its largest value; with signs, the largest absolute one. */
+/** eta of one tensor, where it lies in the flat vector, and its largest value. */
 export interface TensorRatio extends LayoutEntry {
   eta: Float64Array
   largest: number
@@ -31,13 +31,12 @@ export async function fisherRatios(
   forget: Float64Array,
   retain: Float64Array,
   layout: readonly LayoutEntry[],
-  { floor: absolute, relativeFloor = 0, unused }: RatioRules,
+  { unused, ...floors }: RatioRules,
 ): Promise<TensorRatio[]> {
   const found: TensorRatio[] = []
   for (const entry of layout) {
     const { offset, size } = entry
-    const mean = relativeFloor === 0 ? 0 : (await sumOf(retain.subarray(offset, offset + size))) / size
-    const floor = absolute + relativeFloor * mean
+    const floor = await floorOf(retain.subarray(offset, offset + size), floors)
     const eta = new Float64Array(size)
     let largest = 0
     let infinite = 0
@@ -80,26 +79,37 @@ async function sumOf(values: Float64Array): Promise<number> {
 }
 
 /**
- * eta_i sign(g_i): along these ratios the loss whose gradient is g rises in every parameter. Not in the paper, which has
- * one sign for all. A parameter whose gradient is 0 stays where it is.
+ * d_i = g_i / (R_i + floor): the step that changes g's function most for what it costs those of R, where that is
+ * sum R_i d_i^2 (a natural gradient with a diagonal Fisher, Amari 1998). Where nothing is in the denominator, 0.
  *
- * @param signs - of g, flat as the layout says
+ * @param gradient - g, flat as the layout says
+ * @param retain - R, likewise
  */
-export async function alongGradient(ratios: readonly TensorRatio[], signs: Int8Array): Promise<TensorRatio[]> {
-  const found: TensorRatio[] = []
-  for (const ratio of ratios) {
-    const { offset, size } = ratio
-    const eta = new Float64Array(size)
-    let largest = 0
+export async function naturalStep(
+  gradient: Float64Array,
+  retain: Float64Array,
+  layout: readonly LayoutEntry[],
+  floors: Pick<RatioRules, 'floor' | 'relativeFloor'>,
+): Promise<Float64Array> {
+  const step = new Float64Array(gradient.length)
+  for (const { offset, size } of layout) {
+    const floor = await floorOf(retain.subarray(offset, offset + size), floors)
     await inTurns(size, (from, to) => {
-      for (let i = from; i < to; i++) {
-        eta[i] = ratio.eta[i] * signs[offset + i]
-        largest = Math.max(largest, Math.abs(eta[i]))
+      for (let i = offset + from; i < offset + to; i++) {
+        const below = retain[i] + floor
+        if (below > 0) step[i] = gradient[i] / below
       }
     })
-    found.push({ ...ratio, eta, largest })
   }
-  return found
+  return step
+}
+
+/** floor + relativeFloor * mean R of a tensor. */
+async function floorOf(
+  retain: Float64Array,
+  { floor, relativeFloor = 0 }: Pick<RatioRules, 'floor' | 'relativeFloor'>,
+): Promise<number> {
+  return relativeFloor === 0 ? floor : floor + (relativeFloor * (await sumOf(retain))) / retain.length
 }
 
 /** The caps: lambda1 on the multiplier of eta, lambda2 on the largest step of a tensor. */

@@ -3,11 +3,26 @@ import { MnemonicCodes } from '../codes.js'
 import { PalimpsestError } from '../errors.js'
 import type { Model } from '../model.js'
 import type { PassOptions } from '../model/passes.js'
-import { check, integer, invalid, number, oneOf, optional, withDefault, type Check } from '../options.js'
-import { inTurns } from '../turns.js'
-import { chooseOnCodes, CodeScorer, type Along, type CodeScores, type Direction } from './code_choice.js'
-import { alongGradient, fisherRatios, toShares, type Caps, type Unused } from './fisher_ratio.js'
-import type { CommonScrubOptions, CommonScrubReport, ScrubMethod } from './method.js'
+import {
+  check,
+  integer,
+  invalid,
+  number,
+  oneOf,
+  optional,
+  withDefault,
+  type Check,
+  type OptionsOf,
+} from '../options.js'
+import { chooseOnCodes, CodeScorer } from './code_choice.js'
+import { descendOnCodes, type Spread } from './code_descent.js'
+import { allOf, codeFisher, codeRows, othersOf, type Balance } from './code_gradients.js'
+import { scoresOf, type CodeScores } from './code_scores.js'
+import { fisherRatios, type Caps, type Unused } from './fisher_ratio.js'
+import type { CommonScrubOptions, CommonScrubReport, ScrubMethod, ScrubOutcome } from './method.js'
+
+/** How the weights move: all with one sign in one step (the paper), or in small steps along the gradient. */
+export type Direction = 'same' | 'gradient'
 
 /** Mnemonic code: a class is destroyed from one secret code a class; no data are read. */
 export interface MnemonicOptions extends CommonScrubOptions {
@@ -21,27 +36,41 @@ export interface MnemonicOptions extends CommonScrubOptions {
   /** Cap on the largest step of a tensor, above 0. */
   lambda2?: number
   /**
-   * 'same' (default with given caps): one sign for all parameters, both tried (the paper's eq. 5). 'gradient': each moves
-   * as the loss of the destroyed class's code rises. With chosen caps and none given, 'gradient' where 'same' harms the
-   * other codes; the report's options say which it was.
+   * 'gradient' (default without caps): small steps along the natural gradient at the class's code, the Fisher of the other
+   * codes taken anew at each; this library's. 'same' (default with given caps): one step with one sign for all parameters,
+   * both tried (Yamashita et al. 2024, eqs. 5 to 7); without caps they are chosen on the codes.
    */
   direction?: Direction
   /**
-   * Where the caps are chosen: how wrong the destroyed class's code is to become, as a multiple of the margin (logit of
-   * the own class minus the largest other one) that the codes had on average; default 2, and 4 along the gradient. Less,
-   * down to a quarter, where it would harm the other codes; the report's options say what it was.
+   * How wrong the destroyed class's code is to become, as a multiple of the margin (logit of the own class minus the
+   * largest other one) that the codes had on average; default 2.5 along the gradient, 2 in one step. Less, down to a
+   * quarter, where it would harm the other codes; the report's options say what it was. Nothing beside given caps.
    */
   margin?: number
   /**
-   * 'each' (default with chosen caps): every code's squared gradients are divided by their sum first, so that the code
-   * learned worst does not decide alone what is protected. 'none' (default with given caps): the paper's eq. 6.
+   * Along the gradient: 'even', every tensor brings about the same share of the change, or 'free', as the natural gradient
+   * has it. Default 'even', which takes most of the class's data along, where it costs the other codes no more than a
+   * tenth of the mean margin, else 'free', which spares them; the report's options say which it was.
    */
-  balance?: 'each' | 'none'
-  /** Added to both Fishers before the ratio: default 0 with chosen caps, 1e-16 (the released code's) with given ones. */
+  spread?: Spread
+  /**
+   * Along the gradient: how many blends of each other class's code are protected beside it, 0 to 64; default 2. A blend is
+   * the mean of the code and a drawn pattern, other ones at each step, coarse where inputs are pictures [C, H, W].
+   */
+  blends?: number
+  /**
+   * 'each' (default without caps): every code's squared gradients are divided by their sum first, so that the code learned
+   * worst does not decide alone what is protected. 'none' (default with given caps): the paper's eq. 6.
+   */
+  balance?: Balance
+  /**
+   * Added to the Fisher of the other codes, in one step to the class's as well: default 0, with given caps 1e-16 (the
+   * released code's).
+   */
   floor?: number
   /**
-   * Added to both as a share of the tensor's mean F_R, so that weights which no other code needs are not moved without
-   * measure: default 1e-3 with chosen caps, 0 with given ones.
+   * The same as a share of the tensor's mean F_R, so that weights which no other code needs are not moved without measure:
+   * default 1e-4 along the gradient, 1e-3 in one step with chosen caps, 0 with given ones.
    */
   relativeFloor?: number
   /**
@@ -53,15 +82,16 @@ export interface MnemonicOptions extends CommonScrubOptions {
 
 export interface MnemonicReport extends CommonScrubReport {
   method: 'mnemonic'
-  /** Which of the two candidates was kept: w + step or w - step; along the gradient 1. */
-  sign: 1 | -1
-  caps: Caps
-  /** Scores of the candidates that were compared in the end, and of the model before, on the codes. */
-  scores: { before: CodeScores; plus: CodeScores; minus: CodeScores }
-  /** Candidates whose codes were looked at. */
+  /** Scores on the codes: of the model before and as it is now; of one step also with the other sign. */
+  scores: { before: CodeScores; after: CodeScores; other?: CodeScores }
+  /** Of one step: which of the two candidates was kept, w + step or w - step. */
+  sign?: 1 | -1
+  /** Of one step. */
+  caps?: Caps
+  /** Models whose codes were looked at. */
   candidates: number
-  /** For each tensor the largest eta and the largest step, in magnitude. */
-  tensors: { name: string; largestRatio: number; largestStep: number }[]
+  /** For each tensor the largest change, in magnitude; of one step also the largest eta. */
+  tensors: { name: string; largestStep: number; largestRatio?: number }[]
 }
 
 const oneClass: Check<number> = {
@@ -83,6 +113,8 @@ const table = {
   lambda2: optional(number({ above: 0 })),
   direction: optional(oneOf('same', 'gradient')),
   margin: optional(number({ above: 0 })),
+  spread: optional(oneOf('even', 'free')),
+  blends: optional(integer({ min: 0, max: 64 })),
   balance: optional(oneOf('each', 'none')),
   floor: optional(number({ min: 0 })),
   relativeFloor: optional(number({ min: 0 })),
@@ -102,6 +134,14 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
       )
     }
     if (lambda1 !== undefined && margin !== undefined) throw invalid('margin', 'nothing beside given caps', margin)
+    if (lambda1 !== undefined && direction === 'gradient') {
+      throw invalid('direction', "'same' beside given caps, which are of one step", direction)
+    }
+    if (direction === 'same' || lambda1 !== undefined) {
+      for (const key of ['spread', 'blends'] as const) {
+        if (options[key] !== undefined) throw invalid(key, 'nothing in one step', options[key])
+      }
+    }
     if (direction === 'gradient' && unused === 'move') {
       throw invalid('unused', "'leave' along the gradient, which such parameters do not have", unused)
     }
@@ -112,56 +152,66 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
     }
   },
   async run({ work, passes }, options) {
-    const { class: label, codes, unused } = options
-    const chosen = options.lambda1 === undefined
-    const { balance = chosen ? 'each' : 'none', floor = chosen ? 0 : 1e-16 } = options
-    const relativeFloor = options.relativeFloor ?? (chosen ? 1e-3 : 0)
-    const scorer = await CodeScorer.of(work, codes, label, passes)
-    try {
-      checkLearned(scorer.before, label)
-      const fishers = await codeFishers(work, codes, label, balance, passes)
-      const layout = work.engine.network.layout
-      const ratios = await fisherRatios(fishers.forget, fishers.retain, layout, { floor, relativeFloor, unused })
-      const wanted = options.direction ?? (chosen ? undefined : 'same')
-      let gradients = 0
-      const gradient = async () => {
-        await scorer.restore()
-        gradients++
-        return alongGradient(ratios, await gradientSigns(work, codes, label, passes))
-      }
-      const along: Along = {
-        ...(wanted !== 'gradient' && { same: () => Promise.resolve(ratios) }),
-        ...(wanted !== 'same' && { gradient }),
-      }
-      const { lambda1, lambda2 } = options
-      const {
-        caps,
-        sign,
-        plus,
-        minus,
-        margin,
-        direction,
-        ratios: taken,
-      } = wanted !== undefined && lambda1 !== undefined && lambda2 !== undefined
-        ? await scorer.compare(along, wanted, { lambda1, lambda2 })
-        : await chooseOnCodes(scorer, along, options.margin)
-      await scorer.apply(taken, caps, sign)
-      return {
-        sampleVisits: codes.classes * (scorer.candidates + 2) + gradients,
-        chosen: { ...caps, direction, balance, floor, relativeFloor, ...(chosen && { margin }) },
-        details: {
-          sign,
-          caps,
-          scores: { before: scorer.before, plus, minus },
-          candidates: scorer.candidates,
-          tensors: scorer.stepsOf(taken, caps),
-        },
-      }
-    } finally {
-      scorer.dispose()
-    }
+    const { class: label, codes } = options
+    const logits = (await work.evaluate(codes.batch(allOf(codes)), signalOf(passes))) as Float32Array
+    checkLearned(scoresOf(logits, codes.classes, label), label)
+    const given = options.lambda1 !== undefined
+    const direction = options.direction ?? (given ? 'same' : 'gradient')
+    return direction === 'same' ? inOneStep(work, options, passes) : alongGradient(work, options, passes)
   },
 }
+
+type Outcome = ScrubOutcome<Omit<MnemonicReport, keyof CommonScrubReport>>
+
+async function alongGradient(work: Model, options: OptionsOf<typeof table>, passes: PassOptions): Promise<Outcome> {
+  const { class: label, codes, balance = 'each', floor = 0, relativeFloor = 1e-4, blends = 2 } = options
+  const wanted = { margin: options.margin ?? 2.5, spread: options.spread, blends, balance, floor, relativeFloor }
+  const { before, after, margin, spread, candidates, sampleVisits, tensors } = await descendOnCodes(
+    work,
+    codes,
+    label,
+    wanted,
+    passes,
+  )
+  return {
+    sampleVisits: sampleVisits + codes.classes,
+    chosen: { direction: 'gradient', spread, blends, balance, floor, relativeFloor, margin },
+    details: { scores: { before, after }, candidates, tensors },
+  }
+}
+
+/** The paper's step, with given caps or chosen ones. */
+async function inOneStep(work: Model, options: OptionsOf<typeof table>, passes: PassOptions): Promise<Outcome> {
+  const { class: label, codes, unused, lambda1, lambda2 } = options
+  const given = lambda1 !== undefined && lambda2 !== undefined ? { lambda1, lambda2 } : undefined
+  const { balance = given ? 'none' : 'each', floor = given ? 1e-16 : 0 } = options
+  const relativeFloor = options.relativeFloor ?? (given ? 0 : 1e-3)
+  const scorer = await CodeScorer.of(work, codes, label, passes)
+  try {
+    const forget = await codeFisher(work, codeRows(codes, [label]), balance, signalOf(passes))
+    const retain = await codeFisher(work, codeRows(codes, othersOf(codes, label)), balance, passes)
+    const layout = work.engine.network.layout
+    const ratios = await fisherRatios(forget, retain, layout, { floor, relativeFloor, unused })
+    const kept = given ? await scorer.compare(ratios, given) : await chooseOnCodes(scorer, ratios, options.margin ?? 2)
+    const { caps, sign, scores: after, other, margin } = kept
+    await scorer.apply(ratios, caps, sign)
+    return {
+      sampleVisits: codes.classes * (scorer.candidates + 3),
+      chosen: { ...caps, direction: 'same', balance, floor, relativeFloor, ...(margin !== undefined && { margin }) },
+      details: {
+        sign,
+        caps,
+        scores: { before: scorer.before, after, other },
+        candidates: scorer.candidates,
+        tensors: scorer.stepsOf(ratios, caps),
+      },
+    }
+  } finally {
+    scorer.dispose()
+  }
+}
+
+const signalOf = ({ signal }: PassOptions): PassOptions => (signal ? { signal } : {})
 
 /** A model that never saw these codes answers them by chance: nothing can be read off its gradients there. */
 function checkLearned({ margins }: CodeScores, label: number): void {
@@ -173,54 +223,4 @@ function checkLearned({ margins }: CodeScores, label: number): void {
     `expected a model that learned these codes (fit() with 'mnemonic', or a short fine-tune with it), got one that ` +
       `answers ${right} of ${margins.length} codes${knows ? '' : `, and not that of class ${label}`}`,
   )
-}
-
-/**
- * f_{C_F} and f_{C_R}: mean squares of the loss's gradients at the codes, one code a class, in float64, with running
- * statistics (Yamashita et al. 2024, above eq. 6). With 'each' every code's squares are divided by their sum.
- */
-async function codeFishers(
-  work: Model,
-  codes: MnemonicCodes,
-  label: number,
-  balance: 'each' | 'none',
-  passes: PassOptions,
-): Promise<{ forget: Float64Array; retain: Float64Array }> {
-  const rest = Array.from({ length: codes.classes }, (_, c) => c).filter((c) => c !== label)
-  const squares = async (classes: number[]): Promise<Float64Array> => {
-    const signal = passes.signal && { signal: passes.signal }
-    const diagonal = await work.fisherDiagonal(codes.batch(classes), { precision: 'float64', ...signal })
-    const flat = (await diagonal.native.read()) as Float64Array
-    diagonal.dispose()
-    return flat
-  }
-  if (balance === 'none') return { forget: await squares([label]), retain: await squares(rest) }
-  const forget = await toShares(await squares([label]))
-  const retain = new Float64Array(forget.length)
-  let done = 0
-  for (const c of rest) {
-    const part = await toShares(await squares([c]))
-    await inTurns(part.length, (from, to) => {
-      for (let i = from; i < to; i++) retain[i] += part[i] / rest.length
-    })
-    passes.onProgress?.({ phase: 'fisherDiagonal', done: ++done, total: rest.length })
-  }
-  return { forget, retain }
-}
-
-/** Signs of the loss's gradient at the class's code, flat, with running statistics. */
-async function gradientSigns(
-  work: Model,
-  codes: MnemonicCodes,
-  label: number,
-  { signal }: PassOptions,
-): Promise<Int8Array> {
-  const gradient = await work.gradient(codes.batch([label]), { precision: 'float64', ...(signal && { signal }) })
-  const flat = (await gradient.native.read()) as Float64Array
-  gradient.dispose()
-  const signs = new Int8Array(flat.length)
-  await inTurns(flat.length, (from, to) => {
-    for (let i = from; i < to; i++) signs[i] = Math.sign(flat[i])
-  })
-  return signs
 }
