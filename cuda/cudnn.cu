@@ -19,8 +19,9 @@ constexpr size_t most_memory = size_t{1} << 30;     // that an algorithm may wor
 enum class Way { forward, input_gradient, weight_gradient };
 
 // The algorithms that add products up as they are: Fourier and Winograd transforms lose digits that the tolerances of
-// our kernels do not allow.
+// our kernels do not allow. Number 3 is plain forwards and for weights, and tiled Fourier for inputs.
 bool is_plain(Way way, int algorithm) {
+  if (way == Way::input_gradient) return algorithm == 0 || algorithm == 1;
   return way == Way::forward ? algorithm >= 0 && algorithm <= 3 : algorithm == 0 || algorithm == 1 || algorithm == 3;
 }
 

@@ -93,16 +93,17 @@ __global__ void depthwise_sums_kernel(const DepthwiseSums s, const T* x, const T
   Rows& shared = block_shared<Rows>();
   const TapConv& conv = s.conv;
   const int rows = depthwise_threads / s.lanes, thread = static_cast<int>(threadIdx.x);
-  const int row = thread / s.lanes, channel = static_cast<int>(blockIdx.x) * s.lanes + thread % s.lanes;
-  const int tap = static_cast<int>(blockIdx.y), part = static_cast<int>(blockIdx.z);
+  const int row = thread / s.lanes, channel = static_cast<int>(blockIdx.y) * s.lanes + thread % s.lanes;
+  const int tap = static_cast<int>(blockIdx.x), part = static_cast<int>(blockIdx.z);
   const int offset_h = conv.first_h + tap / conv.taps_w * conv.apart_h;
   const int offset_w = conv.first_w + tap % conv.taps_w * conv.apart_w;
   const auto border = [&](int p) { return static_cast<int>(static_cast<int64_t>(s.units) * p / s.parts); };
   const int image = conv.grid_h * conv.grid_w;
   const bool active = row < rows && channel < conv.x_channels;
   T total = 0;
-  for (int unit = border(part); unit < border(part + 1); unit += s.squares ? 1 : s.units) {
-    const int first = s.squares ? unit * image : unit, last = s.squares ? first + image : border(part + 1);
+  const int begin = border(part), end = border(part + 1), step = s.squares ? 1 : end - begin;
+  for (int unit = begin; unit < end; unit += step) {
+    const int first = s.squares ? unit * image : unit, last = s.squares ? first + image : end;
     T sum = 0;
     for (int p = first + row; active && p < last; p += rows) {
       const GridPlace at = grid_place(conv, p);
@@ -120,7 +121,7 @@ __global__ void depthwise_sums_kernel(const DepthwiseSums s, const T* x, const T
     __syncthreads();
   }
   if (row == 0 && active) {
-    sums[(static_cast<int64_t>(part) * gridDim.y + tap) * conv.x_channels + channel] = total;
+    sums[(static_cast<int64_t>(part) * gridDim.x + tap) * conv.x_channels + channel] = total;
   }
 }
 
@@ -159,7 +160,8 @@ void depthwise_weight_gradient(Device& device, const ConvShape& s, bool squares,
   const int64_t parts = std::clamp<int64_t>(std::min(wanted, units / (squares ? 1 : 256)), 1, 256);
   const DepthwiseSums sums{conv, lanes, static_cast<int>(parts), static_cast<int>(units), squares};
   T* partial = device.workspace<T>(Slot::depthwise, parts * taps * s.c);
-  const dim3 grid(grid_of(s.c, lanes), static_cast<unsigned>(to_count(taps, "taps")), static_cast<unsigned>(parts));
+  // Taps first: a kernel has more than the 65535 blocks of the other dimensions sooner than a network so many channels.
+  const dim3 grid(static_cast<unsigned>(to_count(taps, "taps")), grid_of(s.c, lanes), static_cast<unsigned>(parts));
   launch(device, "depthwise weight gradient", depthwise_sums_kernel<T>, grid, dim3(depthwise_threads), 0, sums, x,
          y_bar, partial);
   launch(device, "adding the parts of a depthwise weight gradient", add_depthwise_parts_kernel<T>,

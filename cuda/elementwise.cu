@@ -88,7 +88,7 @@ __device__ __forceinline__ Wide<T, width> apply_unary(const DeviceStep& step, T 
           },
           [&](T x, T y) { return x >= alpha && x <= beta ? y : T(0); });
     case Unary::abs:
-      return piecewise([](T x) { return x < 0 ? -x : x; }, [](T x, T y) { return x > 0 ? y : x < 0 ? -y : T(0); });
+      return piecewise([](T x) { return ::fabs(x); }, [](T x, T y) { return x > 0 ? y : x < 0 ? -y : T(0); });
     case Unary::hard_swish:
       return each<T, width>([&](int i) {
         const T x = a.at[i], sixth = T(1) / T(6);
