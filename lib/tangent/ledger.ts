@@ -50,5 +50,5 @@ export function totalOf(releases: readonly Release[], delta: number): Guarantee 
     return { nats: null, epsilon: null, delta, advantage: null, exact: false }
   }
   const squares = forgotten.reduce((sum, release) => sum + (release.targetDistance as number) ** 2, 0)
-  return guaranteeOf(Math.sqrt(squares) * (1 + 2 ** -50), delta)
+  return guaranteeOf(Math.sqrt(squares) * (1 + (forgotten.length + 2) * 2 ** -52), delta)
 }

@@ -143,13 +143,14 @@ export class QuadraticProblem {
         const targets = targetsOf(slice.labels as Int32Array, engine.classes, targetScale, w.dtype)
         const call = { slot, targets, weight: 1 / this.rows, tangents: [w], sums: [batch] } as const
         const residual = held.linearGradient(call).then(([r]) => (loss += sumOfSquares(r) / 2))
-        norms.push(batch.dot(batch))
-        void gradient.axpy(1, batch)
-        if (tangents.length === 0) return [residual]
+        const norm = batch.dot(batch)
+        norms.push(norm)
+        const queued = [residual, norm, gradient.axpy(1, batch)]
+        if (tangents.length === 0) return queued
         const moved = held.jvp({ slot, tangents }).then((rows) => {
           rows.forEach((jy, i) => (meanSquares[i] += sumOfSquares(jy) / this.rows))
         })
-        return [residual, moved]
+        return [...queued, moved]
       })
       await gradient.axpy(damping, w)
       const squares = await Promise.all(norms)

@@ -88,7 +88,7 @@ double log_delta(double epsilon, double distance) {
   require_distance(distance);
   if (distance == 0) return -kInfinity;
   const double t = epsilon / distance;
-  if (t > 1e150) return -kInfinity;  // below -1e299, and t * t would overflow
+  if (t - 0.5 * distance > 1e150) return -kInfinity;  // below -1e299, and t * t would overflow
   // c = t - D/2 may cancel, so the rounding of the quotient is put back.
   const double c = (t - 0.5 * distance) + std::fma(-t, distance, epsilon) / distance;
   const double upper = t + 0.5 * distance;

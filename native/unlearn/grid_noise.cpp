@@ -44,7 +44,8 @@ void add_steps(std::span<double> w, const std::vector<double>& steps, const Nois
       refuse("expected sums below 2^53 steps of the noise grid of spacing " + text_of(grid.spacing), w[i], i);
     }
   }
-  for (size_t i = 0; i < w.size(); ++i) w[i] += grid.spacing * steps[i];
+  // + 0: a negative zero would tell on which side of 0 the mean lay.
+  for (size_t i = 0; i < w.size(); ++i) w[i] = w[i] + grid.spacing * steps[i] + 0.0;
 }
 
 }  // namespace
@@ -67,7 +68,7 @@ void round_to_grid(std::span<double> w, const NoiseGrid& grid) {
       refuse("expected parameters below 2^53 steps of the noise grid of spacing " + text_of(grid.spacing), w[i], i);
     }
   }
-  for (double& value : w) value = grid.spacing * std::nearbyint(value / grid.spacing);
+  for (double& value : w) value = grid.spacing * std::nearbyint(value / grid.spacing) + 0.0;  // no -0
 }
 
 int64_t noise_steps(const NormalDeviate& deviate, const NoiseGrid& grid) {

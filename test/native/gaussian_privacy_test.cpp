@@ -122,6 +122,9 @@ TEST(gaussian_privacy_ends_of_the_range) {
   CHECK(std::isfinite(log_delta(1e6, 0.5)));
   CHECK(epsilon_of(0.1, 0.2) == 0);  // above the total variation, so epsilon = 0 does
   CHECK(distance_of(0, 5e-324) >= 0);
+  CHECK(delta_of(1e304, 1e153) == 1);  // epsilon / D is beyond 1e150, but below D / 2
+  CHECK(epsilon_of(1e153, 1e-6) > 4e305);
+  CHECK(distance_of(1e305, 1e-6) < 5e152);
 }
 
 TEST(gaussian_privacy_refuses_arguments_out_of_range) {

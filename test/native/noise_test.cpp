@@ -365,6 +365,7 @@ TEST(grid_noise_refuses_what_it_cannot_do_exactly_and_leaves_it_alone) {
   std::vector<double> ties = {0x1p-17, 0x1.8p-16, -0x1p-17, 0.3};
   round_to_grid(ties, grid);
   CHECK((ties == std::vector<double>{0, 0x1p-15, 0, std::nearbyint(0.3 * 65536) / 65536}));
+  CHECK(!std::signbit(ties[2]));
 }
 
 TEST(grid_noise_shaped_elsewhere_is_rounded_to_the_same_grid) {
@@ -374,6 +375,10 @@ TEST(grid_noise_shaped_elsewhere_is_rounded_to_the_same_grid) {
   noise.add_shaped(w, std::vector<double>{0.1, -7.7, 1e-9});
   CHECK(
       (w == std::vector<double>{1 + std::nearbyint(6553.6) / 65536, -2 + std::nearbyint(-7.7 * 65536) / 65536, 0.25}));
+  // No sign of a zero tells on which side the mean lay.
+  std::vector<double> zeros = {-0.0, 0.0, -0.0};
+  noise.add_shaped(zeros, std::vector<double>{-1e-9, -1e-9, 1e-9});
+  for (const double zero : zeros) CHECK(zero == 0 && !std::signbit(zero));
   const std::vector<double> before = w;
   CHECK_THROWS(ErrorCode::invalid_argument, noise.add_shaped(w, std::vector<double>{0.1, std::nan(""), 0}));
   CHECK_THROWS(ErrorCode::invalid_argument, noise.add_shaped(w, std::vector<double>{0.1, 1e300, 0}));
