@@ -455,6 +455,14 @@ describe('arrays of a call', () => {
 })
 
 describe('memory', () => {
+  it('told to V8 is taken back where a vector is refused', () => {
+    const before = process.memoryUsage().external
+    const network = place()
+    for (let i = 0; i < 1000; i++) expect(() => new Vector(network, 'float64', { b: new Float64Array(1) })).toThrow()
+    const after = process.memoryUsage().external
+    expect(after - before).toBeLessThan(16 * 1024)
+  })
+
   it('of a steady loop does not grow', async () => {
     const network = place(flat([64, 32, 32]))
     const parameters = vectorOf(network, { s: Float32Array.of(1) })

@@ -67,9 +67,10 @@ VectorHandle::VectorHandle(const Napi::CallbackInfo& info) : Handle(info) {
     std::unique_ptr<DeviceVector> made = empty_like(info[0], float_type(info[1], "dtype"));
     StepQueue& queue = made->queue();
     const int64_t bytes = static_cast<int64_t>(made->bytes());
-    hold(info.Env(), queue.share(std::move(made)), bytes);
+    hold(info.Env(), queue.share(std::move(made)), 0);
     auto step = std::make_unique<CreateStep>(held(), initial_values(info[2]));
     last_write_ = Environment::of(info.Env()).post(queue, std::move(step));
+    account(info.Env(), bytes);  // last: what the constructor throws after it, no finaliser gives back
   });
 }
 
