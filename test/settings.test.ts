@@ -109,6 +109,34 @@ describe('configure()', () => {
     60_000,
   )
 
+  it.skipIf(sets.length < 2)(
+    'takes another set than the environment gave, as often as wanted before the first computation',
+    async () => {
+      const best = sets.at(-1) as DeviceSettings['instructionSet']
+      const first = await computed({ instructionSet: best, threads: 2 })
+      const second = await computed({ instructionSet: best, threads: 2 }, { PALIMPSEST_ISA: 'baseline' })
+      expect(second.info.instructionSet).toBe(best)
+      expect(second.digest).toBe(first.digest)
+    },
+    60_000,
+  )
+
+  it('has the same bits whatever oneDNN is told by its own variables', async () => {
+    const first = await computed({ threads: 2 })
+    const told = { DNNL_MAX_CPU_ISA: 'SSE41', ONEDNN_DEFAULT_FPMATH_MODE: 'BF16', DNNL_DEFAULT_FPMATH_MODE: 'BF16' }
+    expect((await computed({ threads: 2 }, told)).digest).toBe(first.digest)
+  }, 60_000)
+
+  it('takes OMP_NUM_THREADS, up to 1024', async () => {
+    expect((await computed({}, { OMP_NUM_THREADS: '3' })).info.threads).toBe(3)
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [fileURLToPath(new URL('settings/threads.mjs', import.meta.url))],
+      { env: { ...process.env, OMP_NUM_THREADS: '100000' } },
+    )
+    expect(stdout.trim()).toBe('1024')
+  }, 60_000)
+
   it('takes 1 to 1024 threads', async () => {
     for (const threads of [1, 5]) {
       expect((await configure({ threads })).threads).toBe(threads)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +25,32 @@ using dnnl::memory;
 using tag = dnnl::memory::format_tag;
 
 std::atomic<bool> enabled{true};
+
+// What oneDNN is to begin with; it takes its set once, before it looks at it for the first time.
+struct Beginning {
+  std::mutex mutex;
+  Isa isa = best_isa();
+  bool begun = false;
+};
+
+Beginning& beginning() {
+  static Beginning of_process;
+  return of_process;
+}
+
+void begin() {
+  Beginning& state = beginning();
+  const std::lock_guard lock(state.mutex);
+  state.begun = true;
+#if DNNL_VERSION_MAJOR > 2 || DNNL_VERSION_MINOR >= 6
+  dnnl_set_default_fpmath_mode(dnnl_fpmath_mode_strict);
+#endif
+  constexpr auto all = static_cast<dnnl_cpu_isa_t>(0);  // its name changed from 2.x to 3.x
+  const Isa isa = state.isa;
+  const auto wanted = isa == Isa::baseline ? dnnl_cpu_isa_sse41 : isa == Isa::avx2 ? dnnl_cpu_isa_avx2 : all;
+  // Refused where something else in the process used the library before: it need not do what we say it does.
+  if (dnnl_set_max_cpu_isa(wanted) != dnnl_success) set_onednn_enabled(false);
+}
 
 enum class Kind { forward, input_gradient, weight_gradient };
 
@@ -255,7 +282,7 @@ void execute(Kind kind, Primitive& p, std::span<const PostOp> after, dnnl::strea
 
 bool run(Kind kind, const ConvShape& s, const float* x, const float* w, const float* y,
          std::span<const PostOp> after = {}) {
-  if (!onednn_enabled()) return false;
+  if (!onednn_ready()) return false;
   share_team_size();
   try {
     Primitive* p = library().find(kind, s, after);
@@ -290,15 +317,19 @@ std::string onednn_version() {
 bool onednn_enabled() { return enabled.load(std::memory_order_relaxed); }
 void set_onednn_enabled(bool on) { enabled.store(on, std::memory_order_relaxed); }
 
-// oneDNN takes its set once, before it looks at it for the first time.
 bool onednn_follow(Isa isa) {
-  static Isa followed = best_isa();
-  if (isa == followed || (isa >= Isa::avx512 && followed >= Isa::avx512)) return followed = isa, true;
-  constexpr auto all = static_cast<dnnl_cpu_isa_t>(0);  // its name changed from 2.x to 3.x
-  const auto wanted = isa == Isa::baseline ? dnnl_cpu_isa_sse41 : isa == Isa::avx2 ? dnnl_cpu_isa_avx2 : all;
-  if (dnnl_set_max_cpu_isa(wanted) != dnnl_success) return false;
-  followed = isa;
+  Beginning& state = beginning();
+  const std::lock_guard lock(state.mutex);
+  const bool same = isa == state.isa || (isa >= Isa::avx512 && state.isa >= Isa::avx512);
+  if (state.begun && !same) return false;
+  state.isa = isa;
   return true;
+}
+
+bool onednn_ready() {
+  static std::once_flag once;
+  if (onednn_enabled()) std::call_once(once, begin);
+  return onednn_enabled();
 }
 
 bool onednn_conv(const ConvShape& s, const float* x, const float* w, float* y, std::span<const PostOp> after) {

@@ -16,8 +16,12 @@ bool onednn_enabled();
 // For tests and comparisons; without effect where there is none.
 void set_onednn_enabled(bool enabled);
 
-// Has oneDNN use no instructions beyond this set; false where it has begun with another and cannot change.
+// Has oneDNN use no instructions beyond this set once it begins (with the kernels of AVX-512 on machines with AMX as
+// well); false where it has begun with another, which it cannot change.
 bool onednn_follow(Isa isa);
+// Whether it is to be used. Begins it: with the set that it is to follow and float32 products of float32 digits,
+// whatever the variables of the environment that it listens to itself say.
+bool onednn_ready();
 
 // With `after` only where one primitive does all of it.
 bool onednn_gemm(const GemmShape& shape, const float* a, const float* b, float* c, std::span<const PostOp> after = {});

@@ -119,7 +119,7 @@ bool run_primitive(const GemmShape& s, const float* a, const float* b, float* c,
 }  // namespace
 
 bool onednn_gemm(const GemmShape& s, const float* a, const float* b, float* c, std::span<const PostOp> after) {
-  if (!onednn_enabled() || s.batch != 1 || s.m == 0 || s.n == 0 || s.k == 0) return false;
+  if (s.batch != 1 || s.m == 0 || s.n == 0 || s.k == 0 || !onednn_ready()) return false;
   share_team_size();
   if (primitive_is_quicker(s) && run_primitive(s, a, b, c, after)) return true;
   if (!after.empty()) return false;

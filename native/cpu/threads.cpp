@@ -1,6 +1,7 @@
 // The team's size from affinity mask and cgroup quota, and its static loops.
 #include "cpu/threads.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -24,6 +25,8 @@
 
 namespace palimpsest::cpu {
 namespace {
+
+constexpr int most_threads = 1024;
 
 int affinity_processors() {
 #ifdef __linux__
@@ -63,7 +66,7 @@ double cgroup_processors() {
 int default_threads() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
     const int given = std::atoi(text);
-    if (given >= 1) return given;
+    if (given >= 1) return std::min(given, most_threads);
   }
   return available_threads();
 }
@@ -94,8 +97,9 @@ int available_threads() {
 int thread_count() { return team_size().load(std::memory_order_relaxed); }
 
 void set_threads(int n) {
-  if (n < 0 || n > 1024) {
-    throw Error(ErrorCode::invalid_argument, "expected 0 to 1024 threads, got " + std::to_string(n));
+  if (n < 0 || n > most_threads) {
+    throw Error(ErrorCode::invalid_argument,
+                "expected 0 to " + std::to_string(most_threads) + " threads, got " + std::to_string(n));
   }
   team_size().store(shared(n == 0 ? default_threads() : n), std::memory_order_relaxed);
 }

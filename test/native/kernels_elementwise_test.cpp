@@ -257,6 +257,16 @@ TEST(special_values_pass_as_in_pytorch) {
   });
 }
 
+TEST(the_absolute_value_of_negative_zero_is_zero) {
+  on_each_isa([&] {
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      for (const double y : apply(dtype, {Unary::abs, "", 0, 0, 0, 0, {}, {}}, 0, std::vector<double>(21, -0.0), 1)) {
+        CHECK(y == 0 && !std::signbit(y));
+      }
+    }
+  });
+}
+
 TEST(a_closed_gate_lets_no_nan_of_the_other_factor_pass) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   on_each_isa([&] {
