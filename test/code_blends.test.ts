@@ -10,9 +10,9 @@ const codesOf = (inputShape: number[], distribution: CodeDistribution = 'normal'
   )
 
 describe('CodeBlends', () => {
-  it('draws (code + pattern) / 2 under the label of the code, a pattern a quarter as fine as the picture', () => {
+  it('draws (code + pattern) / 2 under the label of the code, a pattern a quarter as fine as the picture', async () => {
     const codes = codesOf([2, 6, 9])
-    const rows = new CodeBlends(codes).draw([2, 0], 2)
+    const rows = [...(await CodeBlends.of(codes)).draw([2, 0], 2)]
     expect(rows.map(({ labels }) => [...labels])).toEqual([[2], [2], [0], [0]])
     const patterns = rows.map(({ inputs, labels }) => inputs.map((value, i) => 2 * value - codes.row(labels[0])[i]))
     for (const pattern of patterns) {
@@ -30,20 +30,25 @@ describe('CodeBlends', () => {
   it.each<[CodeDistribution, number, number]>([
     ['normal', 0, 1],
     ['uniform', 0.5, Math.sqrt(1 / 12)],
-  ])("has the scale of '%s' codes, a draw a value where inputs are no pictures", (distribution, mean, deviation) => {
-    const codes = codesOf([2000], distribution)
-    const [{ inputs }] = new CodeBlends(codes).draw([1], 1)
-    const pattern = [...inputs].map((value, i) => 2 * value - codes.row(1)[i])
-    const found = pattern.reduce((a, b) => a + b, 0) / 2000
-    const squares = pattern.reduce((sum, value) => sum + (value - found) ** 2, 0) / 2000
-    expect(Math.abs(found - mean)).toBeLessThan(0.1)
-    expect(Math.sqrt(squares) / deviation).toBeCloseTo(1, 1)
-  })
+  ])(
+    "has the scale of '%s' codes, a draw a value where inputs are no pictures",
+    async (distribution, mean, deviation) => {
+      const codes = codesOf([2000], distribution)
+      const [{ inputs }] = [...(await CodeBlends.of(codes)).draw([1], 1)]
+      const pattern = [...inputs].map((value, i) => 2 * value - codes.row(1)[i])
+      const found = pattern.reduce((a, b) => a + b, 0) / 2000
+      const squares = pattern.reduce((sum, value) => sum + (value - found) ** 2, 0) / 2000
+      expect(Math.abs(found - mean)).toBeLessThan(0.1)
+      expect(Math.sqrt(squares) / deviation).toBeCloseTo(1, 1)
+    },
+  )
 
-  it('draws the same again from the start, and none where none is wanted', () => {
+  it('draws the same again from the start, and none where none is wanted', async () => {
     const codes = codesOf([1, 4, 4])
-    const [one, other] = [new CodeBlends(codes), new CodeBlends(codes)]
-    expect(one.draw([0, 1], 3)).toEqual(other.draw([0, 1], 3))
-    expect(one.draw([0, 1], 0)).toEqual([])
+    const one = await CodeBlends.of(codes)
+    const drawn = [...one.draw([0, 1], 3)]
+    expect([...one.again().draw([0, 1], 3)]).toEqual(drawn)
+    expect([...one.draw([0, 1], 3)]).not.toEqual(drawn)
+    expect([...one.draw([0, 1], 0)]).toEqual([])
   })
 })

@@ -44,6 +44,13 @@ describe('naturalStep()', () => {
     floored.forEach((value, i) => expect(value).toBeCloseTo(expected[i], 12))
   })
 
+  it('leaves a tensor whose gradient is the rounding of zeros', async () => {
+    const [g, r] = [Float64Array.of(1e-17, -2e-17, 0.1, 3, 5), Float64Array.of(1e-34, 4e-34, 1, 3, 1)]
+    const step = await naturalStep(g, r, layout, { floor: 0, relativeFloor: 1e-4 })
+    expect([...step.subarray(0, 2)]).toEqual([0, 0])
+    expect(step[3]).toBeGreaterThan(0.9)
+  })
+
   it('is the steepest way for what it costs: along any other of the same cost g changes less', async () => {
     const relative = { floor: 0, relativeFloor: 1e-3 }
     const step = await naturalStep(gradient, retain, layout, relative)

@@ -2,6 +2,7 @@
 import type { MnemonicCodes } from '../codes.js'
 import { streams } from '../philox.js'
 import { normalOf, randomWords, type Words } from '../random_words.js'
+import { inTurns } from '../turns.js'
 import type { Row } from './code_gradients.js'
 
 /** Pixels of a picture that share a value of its pattern, each way: coarse as what convolutions look for in pictures. */
@@ -18,23 +19,36 @@ export class CodeBlends {
   readonly #mean: number
   readonly #deviation: number
 
-  constructor(codes: MnemonicCodes) {
+  private constructor(codes: MnemonicCodes, mean: number, deviation: number) {
     this.#codes = codes
-    let [sum, squares, count] = [0, 0, 0]
-    for (let c = 0; c < codes.classes; c++) {
-      for (const value of codes.row(c)) {
-        sum += value
-        squares += value * value
-        count++
-      }
-    }
-    this.#mean = sum / count
-    this.#deviation = Math.sqrt(Math.max(0, squares / count - this.#mean ** 2))
+    this.#mean = mean
+    this.#deviation = deviation
   }
 
-  /** `count` new ones of each class. */
-  draw(classes: readonly number[], count: number): Row[] {
-    return classes.flatMap((c) => Array.from({ length: count }, () => this.#blend(c)))
+  static async of(codes: MnemonicCodes): Promise<CodeBlends> {
+    let [sum, squares, count] = [0, 0, 0]
+    for (let c = 0; c < codes.classes; c++) {
+      const values = codes.row(c)
+      await inTurns(values.length, (from, to) => {
+        for (let i = from; i < to; i++) {
+          sum += values[i]
+          squares += values[i] * values[i]
+        }
+      })
+      count += values.length
+    }
+    const mean = sum / count
+    return new CodeBlends(codes, mean, Math.sqrt(Math.max(0, squares / count - mean ** 2)))
+  }
+
+  /** Draws the same patterns from the first on. */
+  again(): CodeBlends {
+    return new CodeBlends(this.#codes, this.#mean, this.#deviation)
+  }
+
+  /** `count` new ones of each class, each drawn as it is taken. */
+  *draw(classes: readonly number[], count: number): Generator<Row> {
+    for (const c of classes) for (let i = 0; i < count; i++) yield this.#blend(c)
   }
 
   #blend(label: number): Row {

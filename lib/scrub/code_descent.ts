@@ -32,7 +32,7 @@ export interface Descent {
   /** The margin that was reached, in the multiples that it was asked for in. */
   margin: number
   spread: Spread
-  /** Models whose codes were looked at. */
+  /** Changed models whose codes were looked at. */
   candidates: number
   /** Codes and blends that went through the network. */
   sampleVisits: number
@@ -88,7 +88,7 @@ export async function descendOnCodes(
       if (best === undefined || way.reached > best.reached) best = { ...way, spread }
       if (best.reached >= margin) break
     }
-    if (best === undefined || best.reached < worthwhile * margin) {
+    if (!(best !== undefined && best.reached >= worthwhile * margin)) {
       throw new PalimpsestError(
         'ERR_NOT_CONVERGED',
         `expected steps that make the code of the class wrong, got ${best?.end} (codes shown longer or at a higher rate, ` +
@@ -138,7 +138,10 @@ class CodeWalk {
   readonly #passes: PassOptions
   readonly #inner: PassOptions
   readonly #options: StepOptions
+  readonly #blends: CodeBlends
   readonly #vector: ParameterVector
+  /** Steps taken, on all ways. */
+  #taken = 0
 
   private constructor(
     work: Model,
@@ -146,6 +149,7 @@ class CodeWalk {
     label: number,
     passes: PassOptions,
     options: StepOptions,
+    blends: CodeBlends,
     vector: ParameterVector,
   ) {
     this.#work = work
@@ -154,6 +158,7 @@ class CodeWalk {
     this.#passes = passes
     this.#inner = passes.signal ? { signal: passes.signal } : {}
     this.#options = options
+    this.#blends = blends
     this.#vector = vector
   }
 
@@ -164,7 +169,8 @@ class CodeWalk {
     passes: PassOptions,
     options: StepOptions,
   ): Promise<CodeWalk> {
-    return new CodeWalk(work, codes, label, passes, options, await work.weights('float64'))
+    const blends = await CodeBlends.of(codes)
+    return new CodeWalk(work, codes, label, passes, options, blends, await work.weights('float64'))
   }
 
   /** The weights that the work copy has. */
@@ -190,7 +196,7 @@ class CodeWalk {
     const expected = Math.ceil(stepsPerMargin * (margin - reachedAt(start)))
     const whole = scale / stepsPerMargin
     let [place, length] = [start, whole]
-    const blends = new CodeBlends(this.#codes)
+    const [blends, before] = [this.#blends.again(), this.#taken]
     const ended = (end: string): Way => ({ place, reached: reachedAt(place), end })
     for (let done = 1; reachedAt(place) < margin; done++) {
       if (done > patience * expected) return ended('too many steps')
@@ -207,7 +213,8 @@ class CodeWalk {
       if (next === undefined) return ended('no step that spares the other codes')
       if (harmAt(next) > harm) return ended('a margin of the other codes that falls too far')
       place = next
-      this.#passes.onProgress?.({ phase: 'steps', done, total: Math.max(done, expected) })
+      this.#taken++
+      this.#passes.onProgress?.({ phase: 'steps', done: this.#taken, total: Math.max(this.#taken, before + expected) })
     }
     return ended('')
   }
@@ -218,9 +225,13 @@ class CodeWalk {
     const { layout } = this.#work.engine.network
     const gradient = await deficitGradient(this.#work, this.#codes, this.#label, this.#inner)
     const others = othersOf(this.#codes, this.#label)
-    const rows = [...codeRows(this.#codes, others), ...drawn.draw(others, blends)]
-    this.visits += rows.length + 1
-    const retain = await codeFisher(this.#work, rows, balance, this.#inner)
+    const [codes, total] = [this.#codes, others.length * (1 + blends)]
+    const rows = function* () {
+      yield* codeRows(codes, others)
+      yield* drawn.draw(others, blends)
+    }
+    this.visits += total + 1
+    const retain = await codeFisher(this.#work, rows(), total, balance, this.#inner)
     const step = await naturalStep(gradient, retain, layout, floors)
     return { step, slope: await alongEach(step, gradient, layout, spread === 'even') }
   }
@@ -232,22 +243,23 @@ class CodeWalk {
     await inTurns(weights.length, (from, to) => {
       for (let i = from; i < to; i++) moved[i] = weights[i] + length * step[i]
     })
-    await this.set(moved)
+    this.looks++
     return this.#place(moved)
   }
 
+  /** What the codes say of these weights, which the work copy gets. */
   async #place(weights: Float64Array): Promise<Place> {
-    this.looks++
     this.visits += this.#codes.classes
     const { classes } = this.#work
     try {
+      await this.set(weights)
       const logits = (await this.#work.evaluate(this.#codes.batch(allOf(this.#codes)), this.#inner)) as Float32Array
       const own = logits.subarray(this.#label * classes, (this.#label + 1) * classes)
       const others = own.reduce((sum, value) => sum + value, -own[this.#label])
       const deficit = others / (classes - 1) - own[this.#label]
       return { weights, deficit, scores: scoresOf(logits, classes, this.#label) }
     } catch (error) {
-      // Weights whose logits overflow are no place to be.
+      // Weights that overflow float32, or whose logits do, are no place to be.
       if (!(error instanceof PalimpsestError && error.code === 'ERR_INVALID_ARGUMENT')) throw error
       return { weights, deficit: -Infinity, scores: worstScores(classes) }
     }

@@ -26,14 +26,19 @@ export function othersOf(codes: MnemonicCodes, label: number): number[] {
 export type Row = ReturnType<MnemonicCodes['batch']>
 
 /** The codes of some classes, one a row. */
-export function codeRows(codes: MnemonicCodes, classes: readonly number[]): Row[] {
-  return classes.map((c) => codes.batch([c]))
+export function* codeRows(codes: MnemonicCodes, classes: readonly number[]): Generator<Row> {
+  for (const c of classes) yield codes.batch([c])
 }
 
-/** Mean over rows of the squares of the loss's gradients, flat (Yamashita et al. 2024, above eq. 6). */
+/**
+ * Mean over rows of the squares of the loss's gradients, flat (Yamashita et al. 2024, above eq. 6).
+ *
+ * @param rows - `total` of them, taken one by one
+ */
 export async function codeFisher(
   work: Model,
-  rows: readonly Row[],
+  rows: Iterable<Row>,
+  total: number,
   balance: Balance,
   { signal, onProgress }: PassOptions,
 ): Promise<Float64Array> {
@@ -41,17 +46,17 @@ export async function codeFisher(
     const found = await flat(await work.fisherDiagonal(row, { precision: 'float64', ...(signal && { signal }) }))
     return balance === 'each' ? toShares(found) : found
   }
-  const sum = await squares(rows[0])
-  for (let k = 1; ; k++) {
-    onProgress?.({ phase: 'fisherDiagonal', done: k, total: rows.length })
-    if (k === rows.length) break
-    const part = await squares(rows[k])
+  const sum = new Float64Array(work.engine.network.vectorLength)
+  let done = 0
+  for (const row of rows) {
+    const part = await squares(row)
     await inTurns(part.length, (from, to) => {
       for (let i = from; i < to; i++) sum[i] += part[i]
     })
+    onProgress?.({ phase: 'fisherDiagonal', done: ++done, total })
   }
   await inTurns(sum.length, (from, to) => {
-    for (let i = from; i < to; i++) sum[i] /= rows.length
+    for (let i = from; i < to; i++) sum[i] /= total
   })
   return sum
 }

@@ -78,9 +78,13 @@ async function sumOf(values: Float64Array): Promise<number> {
   return sum
 }
 
+/** Largest gradient of a tensor, as a share of the largest of all, that may be the rounding of zeros in float64. */
+const roundingOf = 1e-12
+
 /**
  * d_i = g_i / (R_i + floor): the step that changes g's function most for what it costs those of R, where that is
- * sum R_i d_i^2 (a natural gradient with a diagonal Fisher, Amari 1998). Where nothing is in the denominator, 0.
+ * sum R_i d_i^2 (a natural gradient with a diagonal Fisher, Amari 1998). Where nothing is in the denominator, 0; so is it
+ * in tensors whose gradient is the rounding of one that is 0, such as a bias that a softmax or a normalisation takes out.
  *
  * @param gradient - g, flat as the layout says
  * @param retain - R, likewise
@@ -92,7 +96,17 @@ export async function naturalStep(
   floors: Pick<RatioRules, 'floor' | 'relativeFloor'>,
 ): Promise<Float64Array> {
   const step = new Float64Array(gradient.length)
+  const largest: number[] = []
   for (const { offset, size } of layout) {
+    let most = 0
+    await inTurns(size, (from, to) => {
+      for (let i = offset + from; i < offset + to; i++) most = Math.max(most, Math.abs(gradient[i]))
+    })
+    largest.push(most)
+  }
+  const rounding = roundingOf * Math.max(...largest)
+  for (const [t, { offset, size }] of layout.entries()) {
+    if (largest[t] <= rounding) continue
     const floor = await floorOf(retain.subarray(offset, offset + size), floors)
     await inTurns(size, (from, to) => {
       for (let i = offset + from; i < offset + to; i++) {

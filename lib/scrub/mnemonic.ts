@@ -50,7 +50,8 @@ export interface MnemonicOptions extends CommonScrubOptions {
   /**
    * Along the gradient: 'even', every tensor brings about the same share of the change, or 'free', as the natural gradient
    * has it. Default 'even', which takes most of the class's data along, where it costs the other codes no more than a
-   * tenth of the mean margin, else 'free', which spares them; the report's options say which it was.
+   * tenth of the mean margin, else 'free', which spares them, or of the two the one that goes further; the report's options
+   * say which it was.
    */
   spread?: Spread
   /**
@@ -88,7 +89,7 @@ export interface MnemonicReport extends CommonScrubReport {
   sign?: 1 | -1
   /** Of one step. */
   caps?: Caps
-  /** Models whose codes were looked at. */
+  /** Changed models whose codes were looked at. */
   candidates: number
   /** For each tensor the largest change, in magnitude; of one step also the largest eta. */
   tensors: { name: string; largestStep: number; largestRatio?: number }[]
@@ -126,6 +127,7 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
   check(model, options) {
     const { class: label, codes, lambda1, lambda2, margin, direction, unused } = options
     integer({ min: 0, max: model.classes - 1 }).read(label, 'class')
+    if (model.classes < 2) throw invalid('model', 'a Model of two classes or more', `one of ${model.classes}`)
     if ((lambda1 === undefined) !== (lambda2 === undefined)) {
       throw invalid(
         lambda1 === undefined ? 'lambda1' : 'lambda2',
@@ -142,7 +144,7 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
         if (options[key] !== undefined) throw invalid(key, 'nothing in one step', options[key])
       }
     }
-    if (direction === 'gradient' && unused === 'move') {
+    if (directionOf(options) === 'gradient' && unused === 'move') {
       throw invalid('unused', "'leave' along the gradient, which such parameters do not have", unused)
     }
     codes.checkFor(model)
@@ -155,11 +157,12 @@ export const mnemonic: ScrubMethod<typeof table, Omit<MnemonicReport, keyof Comm
     const { class: label, codes } = options
     const logits = (await work.evaluate(codes.batch(allOf(codes)), signalOf(passes))) as Float32Array
     checkLearned(scoresOf(logits, codes.classes, label), label)
-    const given = options.lambda1 !== undefined
-    const direction = options.direction ?? (given ? 'same' : 'gradient')
-    return direction === 'same' ? inOneStep(work, options, passes) : alongGradient(work, options, passes)
+    return directionOf(options) === 'same' ? inOneStep(work, options, passes) : alongGradient(work, options, passes)
   },
 }
+
+const directionOf = ({ direction, lambda1 }: { direction?: Direction; lambda1?: number }): Direction =>
+  direction ?? (lambda1 === undefined ? 'gradient' : 'same')
 
 type Outcome = ScrubOutcome<Omit<MnemonicReport, keyof CommonScrubReport>>
 
@@ -188,8 +191,9 @@ async function inOneStep(work: Model, options: OptionsOf<typeof table>, passes: 
   const relativeFloor = options.relativeFloor ?? (given ? 0 : 1e-3)
   const scorer = await CodeScorer.of(work, codes, label, passes)
   try {
-    const forget = await codeFisher(work, codeRows(codes, [label]), balance, signalOf(passes))
-    const retain = await codeFisher(work, codeRows(codes, othersOf(codes, label)), balance, passes)
+    const forget = await codeFisher(work, codeRows(codes, [label]), 1, balance, signalOf(passes))
+    const others = othersOf(codes, label)
+    const retain = await codeFisher(work, codeRows(codes, others), others.length, balance, passes)
     const layout = work.engine.network.layout
     const ratios = await fisherRatios(forget, retain, layout, { floor, relativeFloor, unused })
     const kept = given ? await scorer.compare(ratios, given) : await chooseOnCodes(scorer, ratios, options.margin ?? 2)

@@ -1,5 +1,4 @@
 // Portable weight gradient and per-example squares: products of patches(x) and y_bar over positions.
-#include "cpu/amx.h"
 #include "cpu/conv.h"
 #include "cpu/gemm.h"
 #include "cpu/isa.h"

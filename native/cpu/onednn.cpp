@@ -24,7 +24,7 @@ namespace {
 using dnnl::memory;
 using tag = dnnl::memory::format_tag;
 
-std::atomic<bool> enabled{true};
+std::atomic<bool> enabled{true}, refused{false};
 
 // What oneDNN is to begin with; it takes its set once, before it looks at it for the first time.
 struct Beginning {
@@ -48,8 +48,10 @@ void begin() {
   constexpr auto all = static_cast<dnnl_cpu_isa_t>(0);  // its name changed from 2.x to 3.x
   const Isa isa = state.isa;
   const auto wanted = isa == Isa::baseline ? dnnl_cpu_isa_sse41 : isa == Isa::avx2 ? dnnl_cpu_isa_avx2 : all;
-  // Refused where something else in the process used the library before: it need not do what we say it does.
-  if (dnnl_set_max_cpu_isa(wanted) != dnnl_success) set_onednn_enabled(false);
+  // Refused where something else in the process used the library before: it need not do what we say it does. Where it
+  // has no sets to choose from, there is nothing to say.
+  const dnnl_status_t status = dnnl_set_max_cpu_isa(wanted);
+  refused = status != dnnl_success && status != dnnl_unimplemented;
 }
 
 enum class Kind { forward, input_gradient, weight_gradient };
@@ -314,14 +316,14 @@ std::string onednn_version() {
   return "oneDNN " + std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
          std::to_string(version->patch);
 }
-bool onednn_enabled() { return enabled.load(std::memory_order_relaxed); }
+bool onednn_enabled() { return enabled.load(std::memory_order_relaxed) && !refused.load(std::memory_order_relaxed); }
 void set_onednn_enabled(bool on) { enabled.store(on, std::memory_order_relaxed); }
 
 bool onednn_follow(Isa isa) {
   Beginning& state = beginning();
   const std::lock_guard lock(state.mutex);
   const bool same = isa == state.isa || (isa >= Isa::avx512 && state.isa >= Isa::avx512);
-  if (state.begun && !same) return false;
+  if (state.begun && !same && !refused) return false;
   state.isa = isa;
   return true;
 }
