@@ -20,7 +20,7 @@ const char* cure_of(cudaError_t status) {
     case cudaErrorInvalidDevice: return "devices() lists the devices there are";
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorUnsupportedPtxVersion:
-      return "this build has no kernels for this GPU: build again with -DCMAKE_CUDA_ARCHITECTURES=native";
+      return "this build has no kernels for this GPU: build again with PALIMPSEST_CUDA_ARCHITECTURES=native";
     case cudaErrorDevicesUnavailable: return "another process holds the GPU alone, or its compute mode forbids use";
     case cudaErrorSystemDriverMismatch:
       return "the driver's library and its kernel module are of different versions: restart the machine, or the "

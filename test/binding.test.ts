@@ -441,6 +441,21 @@ describe('arrays of a call', () => {
     expect(await resultOf(async () => (await program).run(call))).toEqual(rejected('ERR_SHAPE', /got 0/))
   })
 
+  it('are computed with where a getter of the call disposes of the program', async () => {
+    for (let i = 0; i < 20; i++) {
+      const short = await createProgram(network, { quantity: 'evaluate', batch: 1 })
+      const call = {
+        rows: 1,
+        inputs: Float32Array.of(1, 1, 1),
+        get parameters(): NativeVector {
+          short.dispose()
+          return parameters
+        },
+      }
+      expect(await short.run(call)).toEqual(expected)
+    }
+  })
+
   it('are not read after a getter of a call has thrown', async () => {
     const call = {
       rows: 1,

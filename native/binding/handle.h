@@ -28,8 +28,8 @@ class Handle : public Napi::ObjectWrap<Self> {
     return *Self::Unwrap(value.As<Napi::Object>());
   }
 
-  // Throws ERR_DISPOSED after dispose().
-  const std::shared_ptr<Held>& held() const {
+  // Throws ERR_DISPOSED after dispose(), which a getter of a call's arguments may come to.
+  std::shared_ptr<Held> held() const {
     if (!held_)
       throw Error(ErrorCode::disposed, "expected a " + std::string(Self::name) + " in use, got one that was disposed");
     return held_;

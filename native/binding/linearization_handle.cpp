@@ -99,7 +99,7 @@ Napi::Value LinearizationHandle::bytes(const Napi::CallbackInfo& info) {
 
 // (slot, { rows, inputs, parameters })
 Napi::Value LinearizationHandle::hold_batch(const Napi::CallbackInfo& info) {
-  const std::shared_ptr<DeviceLinearization>& linearization = held()->linearization;
+  const std::shared_ptr<DeviceLinearization> linearization = held()->linearization;
   const auto slot = static_cast<int32_t>(whole_number(info[0], "slot", 0, most_slots));
   const std::shared_ptr<Staging> staging = held()->pool->take();
   const std::shared_ptr<DeviceVector> parameters = read_batch(info[1], *linearization, *staging);
@@ -113,7 +113,7 @@ Napi::Value LinearizationHandle::hold_batch(const Napi::CallbackInfo& info) {
 
 // (slot)
 Napi::Value LinearizationHandle::release(const Napi::CallbackInfo& info) {
-  const std::shared_ptr<DeviceLinearization>& linearization = held()->linearization;
+  const std::shared_ptr<DeviceLinearization> linearization = held()->linearization;
   const auto slot = static_cast<int32_t>(whole_number(info[0], "slot", 0, most_slots));
   const Started started =
       start_task(info.Env(), linearization->queue(), [linearization, slot] { linearization->release(slot); });
@@ -128,11 +128,11 @@ struct LinearizationHandle::Reads {
 };
 
 Napi::Value LinearizationHandle::start(const Napi::CallbackInfo& info, Product product, const Reads& reads) {
-  const std::shared_ptr<DeviceLinearization>& linearization = held()->linearization;
+  const std::shared_ptr<DeviceLinearization> linearization = held()->linearization;
   const std::shared_ptr<Staging> staging = held()->pool->take();
   staging->outputs.clear();
   std::vector<VectorHandle*> written;
-  auto call = std::make_shared<LinearizedCall>(read_call(info[0], reads, written));
+  auto call = std::make_shared<LinearizedCall>(read_call(info[0], *linearization, reads, written));
   const Started started = start_task(
       info.Env(), linearization->queue(),
       [linearization, staging, product, call] { (linearization.get()->*product)(*call, *staging); },
@@ -142,17 +142,17 @@ Napi::Value LinearizationHandle::start(const Napi::CallbackInfo& info, Product p
 }
 
 // Every property is read before any array is copied: a getter may take an array's memory away.
-LinearizedCall LinearizationHandle::read_call(const Napi::Value& value, const Reads& reads,
-                                              std::vector<VectorHandle*>& written) const {
-  const DeviceLinearization& linearization = *held()->linearization;
+LinearizedCall LinearizationHandle::read_call(const Napi::Value& value, const DeviceLinearization& linearization,
+                                              const Reads& reads, std::vector<VectorHandle*>& written) const {
   const Napi::Object from = object(value, "call");
   const Napi::Value slot = from.Get("slot"), tangents = from.Get("tangents"), cotangents = from.Get("cotangents"),
                     targets = from.Get("targets"), loss = from.Get("loss"), weight = from.Get("weight"),
                     sums = from.Get("sums"), accumulate = from.Get("accumulate");
   LinearizedCall call;
   call.slot = static_cast<int32_t>(whole_number(slot, "slot", 0, most_slots));
-  const auto rows = rows_.find(call.slot);
-  if (rows == rows_.end()) refuse("a slot that holds a batch", "slot", slot);
+  const auto held_rows = rows_.find(call.slot);
+  if (held_rows == rows_.end()) refuse("a slot that holds a batch", "slot", slot);
+  const int64_t rows = held_rows->second;
   const auto vectors = [&](const Napi::Value& list, const char* argument) {
     std::vector<std::shared_ptr<DeviceVector>> found;
     const Napi::Array all = array(list, argument);
@@ -160,6 +160,7 @@ LinearizedCall LinearizationHandle::read_call(const Napi::Value& value, const Re
     return found;
   };
   if (reads.tangents) call.tangents = vectors(tangents, "tangents");
+  if (reads.targets && call.tangents.size() != 1) refuse("one vector", "tangents", tangents);
   if (reads.loss) call.loss = loss_named(loss);
   if (reads.weight) call.weight = finite_number(weight, "weight");
   if (!accumulate.IsUndefined()) call.accumulate = boolean(accumulate, "accumulate");
@@ -168,11 +169,11 @@ LinearizedCall LinearizationHandle::read_call(const Napi::Value& value, const Re
     const Napi::Array all = array(cotangents, "cotangents");
     wanted = all.Length();
     call.cotangents.resize(wanted);
-    for (uint32_t i = 0; i < all.Length(); ++i) {
-      copy_rows(all.Get(i), "cotangents", input_cotangent, linearization, rows->second, call.cotangents[i]);
+    for (uint32_t i = 0; i < wanted; ++i) {
+      copy_rows(all.Get(i), "cotangents", input_cotangent, linearization, rows, call.cotangents[i]);
     }
   }
-  if (reads.targets) copy_rows(targets, "targets", input_target, linearization, rows->second, call.targets);
+  if (reads.targets) copy_rows(targets, "targets", input_target, linearization, rows, call.targets);
   if (reads.sums) {
     call.sums = vectors(sums, "sums");
     if (call.sums.size() != wanted) refuse(std::to_string(wanted) + " vectors", "sums", sums);
@@ -181,7 +182,7 @@ LinearizedCall LinearizationHandle::read_call(const Napi::Value& value, const Re
       if (read) refuse("vectors of their own", "sums", sums);
     }
     const Napi::Array all = sums.As<Napi::Array>();
-    for (uint32_t i = 0; i < all.Length(); ++i) written.push_back(&VectorHandle::from(all.Get(i), "sums"));
+    for (uint32_t i = 0; i < wanted; ++i) written.push_back(&VectorHandle::from(all.Get(i), "sums"));
   }
   return call;
 }
@@ -211,9 +212,6 @@ Napi::Value LinearizationHandle::ggn_product(const Napi::CallbackInfo& info) {
 Napi::Value LinearizationHandle::linear_gradient(const Napi::CallbackInfo& info) {
   Reads reads;
   reads.tangents = reads.targets = reads.weight = reads.sums = true;
-  const Napi::Object from = object(info[0], "call");
-  const Napi::Value tangents = from.Get("tangents");
-  if (array(tangents, "tangents").Length() != 1) refuse("one vector", "tangents", tangents);
   return start(info, &DeviceLinearization::linear_gradient, reads);
 }
 

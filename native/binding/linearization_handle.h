@@ -42,7 +42,8 @@ class LinearizationHandle : public Handle<LinearizationHandle, StagedLinearizati
   struct Reads;
   using Product = void (DeviceLinearization::*)(const LinearizedCall&, Staging&);
   Napi::Value start(const Napi::CallbackInfo& info, Product product, const Reads& reads);
-  LinearizedCall read_call(const Napi::Value& value, const Reads& reads, std::vector<VectorHandle*>& written) const;
+  LinearizedCall read_call(const Napi::Value& value, const DeviceLinearization& linearization, const Reads& reads,
+                           std::vector<VectorHandle*>& written) const;
   int64_t total_bytes() const;
 
   std::map<int32_t, int64_t> rows_;  // of each slot that holds a batch, or will once the steps queued so far are done

@@ -135,7 +135,7 @@ Napi::Value ProgramHandle::steps(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ProgramHandle::start(const Napi::CallbackInfo& info, StepMethod method, bool inputs, bool results) {
-  const std::shared_ptr<DeviceProgram>& program = held()->program;
+  const std::shared_ptr<DeviceProgram> program = held()->program;
   const std::shared_ptr<Staging> staging = held()->pool->take();
   const ProgramCall call = read_program_call(info[0], *program, inputs, results, *staging);
   const Started started = start_task(

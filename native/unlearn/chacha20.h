@@ -7,7 +7,8 @@
 
 namespace palimpsest {
 
-// 256 secret bits, overwritten when they go out of scope.
+// 256 secret bits, overwritten when they go out of scope; copies that a block's computation leaves on the stack are
+// not.
 class SecretKey {
  public:
   // From the operating system's random source; throws ERR_UNSUPPORTED where it gives none.

@@ -14,7 +14,8 @@ double log_delta(double epsilon, double distance);
 // A bound on the error of log_delta where it returned `value`.
 double log_delta_error(double value);
 
-// delta itself, in [0, 1], rounded up: 0 only where D = 0 or ln delta < -1e299.
+// delta itself, in [0, 1], rounded up: 0 only where D = 0, ln delta < -1e299, or epsilon / D is so large that adding D
+// does not change it.
 double delta_of(double epsilon, double distance);
 
 // The least epsilon >= 0 with delta(epsilon; D) <= delta, rounded up; delta in (0, 1).
@@ -26,7 +27,7 @@ double distance_of(double epsilon, double delta);
 // D^2 / 2, rounded up.
 double nats_of(double distance);
 
-// sqrt(2 nats), rounded down: nats_of(distance_of_nats(x)) <= x.
+// sqrt(2 nats), rounded down: nats_of(distance_of_nats(x)) <= x from 1e-290 on.
 double distance_of_nats(double nats);
 
 // Largest true-positive rate minus false-positive rate of any test: erf(sqrt(nats) / 2), rounded up, in [0, 1].
