@@ -52,7 +52,7 @@ const least = 1 / 4
  * What the other codes may lose of their mean margin, as shares of the codes' mean margin: in one step, in all, and in all
  * where the change is spread evenly by default. Their loss would say nothing until half of the margin is gone.
  */
-const bearable = { step: 1 / 10, all: 1 / 2, even: 1 / 10 }
+const bearable = { step: 1 / 10, all: 1 / 2, even: 1 / 4 }
 /** Share of the margin asked for below which a way that had to end is no success. */
 const worthwhile = 1 / 4
 

@@ -50,7 +50,7 @@ export interface MnemonicOptions extends CommonScrubOptions {
   /**
    * Along the gradient: 'even', every tensor brings about the same share of the change, or 'free', as the natural gradient
    * has it. Default 'even', which takes most of the class's data along, where it costs the other codes no more than a
-   * tenth of the mean margin, else 'free', which spares them, or of the two the one that goes further; the report's options
+   * quarter of the mean margin, else 'free', which spares them, or of the two the one that goes further; the report's options
    * say which it was.
    */
   spread?: Spread
