@@ -58,9 +58,9 @@ const worthwhile = 1 / 4
 
 /**
  * w := w + t d, d = g / (R + floor), again and again: g is the gradient of how far the class's logit lies below the mean
- * of the others at its code, R the Fisher diagonal of the other codes and of blends of them, both at the weights of the moment, and t lets that
- * distance grow by a sixth of the codes' mean margin to first order. A step that fails to do so, or harms the other codes
- * at once, is halved. Ends where the class's code is wrong by the margin asked for, or before the other codes have lost
+ * of the others at its code, R the Fisher diagonal of the other codes and of blends of them, both at the weights of the
+ * moment, and t lets that distance grow by a sixth of the codes' mean margin to first order. A step that fails to do so,
+ * or harms the other codes at once, is halved. Ends where the class's code is wrong by the margin asked for, or before the other codes have lost
  * more of theirs than is bearable; ERR_NOT_CONVERGED where not a quarter of the margin was reached by then.
  *
  * @param work - changed; where this throws its weights are anything
